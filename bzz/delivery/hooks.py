@@ -1,0 +1,131 @@
+"""Who hears of an operation: the process, then an API, then one resource.
+
+A :class:`Hooks` is one circle of listeners that belongs to an object (an API or a resource). Circles are nested, and
+an operation is announced through them as through an onion: what happens *before* the work goes from the outermost
+circle in, what happens *after* it goes from the innermost out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from bzz import signals
+from bzz.dispatcher import Signal
+
+__all__ = ["RUN_EVENTS", "Hooks", "announce", "is_heard"]
+
+Receiver = TypeVar("Receiver", bound=Callable[..., Any])
+
+_RUN_PAYLOAD = {
+    "operation": "the running operation",
+    "task": "the same operation, under the name that Kuyruk gave it",
+    "args": "what the operation works on, in order: the key, then the data",
+    "kwargs": "the query parameters of the request, each a list of strings",
+}
+
+#: The events around one operation, whatever its kind: name → (what it says, how errors of receivers count, payload).
+RUN_EVENTS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "prerun": ("Sent before an operation starts; raising ends it.", "raise", _RUN_PAYLOAD),
+    "postrun": ("Sent after an operation ended, however it ended.", "log", _RUN_PAYLOAD),
+    "success": (
+        "Sent after an operation succeeded.",
+        "log",
+        {**_RUN_PAYLOAD, "return_value": "the outcome of the operation"},
+    ),
+    "failure": (
+        "Sent after an operation failed; the exception then goes on unchanged.",
+        "log",
+        {**_RUN_PAYLOAD, "exc_info": "the live triple of sys.exc_info()"},
+    ),
+    "presend": ("Sent before a signal is published to a queue.", "raise", _RUN_PAYLOAD),
+    "postsend": ("Sent after a signal was published to a queue.", "log", _RUN_PAYLOAD),
+}
+
+#: Events that announce what is about to happen; they travel from the outermost circle to the innermost.
+_INWARD = frozenset({"prerun", "presend"}) | {each.name for each in signals.ALL if each.name.startswith("pre_")}
+
+_NAMED = {each.name: each for each in signals.ALL}
+
+
+class Hooks:
+    """One circle of listeners, and the circle around it.
+
+    Every event has a decorator that connects the decorated function and returns it: ``on_prerun``, ``on_postrun``,
+    ``on_success``, ``on_failure``, ``on_presend``, ``on_postsend``, and ``on_`` before the name of each signal of a
+    resource (``on_post_update_instance``). Called with options it takes those of
+    :meth:`bzz.dispatcher.Signal.connect`: ``@users.on_post_update_instance(when={"status": ANY})``.
+
+    >>> circle = Hooks(owner="users")
+    >>> @circle.on_prerun
+    ... def hello(operation):
+    ...     print("about to run", operation)
+    >>> circle.signal("prerun").send("users", operation="get_list", task="get_list", args=(), kwargs={})[0][1]
+    about to run get_list
+    """
+
+    def __init__(self, owner: object, outer: Hooks | None = None) -> None:
+        self.owner = owner
+        self.outer = outer
+        self._signals: dict[str, Signal] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        event = name.removeprefix("on_")
+        if event == name or (event not in RUN_EVENTS and event not in _NAMED):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.signal(event).connect
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *(f"on_{event}" for event in (*RUN_EVENTS, *_NAMED))]
+
+    def signal(self, event: str) -> Signal:
+        """Return this circle's own signal for an event, made at the first use."""
+        found = self._signals.get(event)
+        if found is None:
+            if event in RUN_EVENTS:
+                doc, errors, payload = RUN_EVENTS[event]
+                found = Signal(event, doc, errors=errors, providing=tuple(payload))
+            else:
+                named = _NAMED[event]
+                found = Signal(event, named.__doc__, errors=named.errors, providing=tuple(named.providing))
+            self._signals[event] = found
+        return found
+
+    def heard(self, event: str) -> list[tuple[object, Signal]]:
+        """Return ``(owner, signal)`` of each circle that has listeners, in the order in which they hear."""
+        circle: Hooks | None = self
+        found: list[tuple[object, Signal]] = []
+        while circle is not None:
+            own = circle._signals.get(event)
+            if own is not None and own.receivers:
+                found.append((circle.owner, own))
+            circle = circle.outer
+        if event in _INWARD:
+            found.reverse()
+        return found
+
+    async def run_event(self, event: str, **payload: Any) -> None:
+        """Send one of :data:`RUN_EVENTS`; the sender is the object whose decorator was used."""
+        for owner, own in self.heard(event):
+            await own.send_async(owner, **payload)
+
+
+def is_heard(event: str, model: type, hooks: Hooks) -> bool:
+    """Tell whether anybody would hear this signal, so that its payload need not be built for nobody."""
+    return _NAMED[event].has_receivers_for(model) or bool(hooks.heard(event))
+
+
+async def announce(event: str, model: type, hooks: Hooks, **payload: Any) -> None:
+    """Send a signal of a resource to the whole process and through the circles of the resource.
+
+    The sender is ``model`` everywhere. A signal before the work is heard by the process first, one after it by the
+    process last, as the onion wants it.
+    """
+    named = _NAMED[event]
+    circles = hooks.heard(event)
+    if event in _INWARD:
+        await named.send_async(model, **payload)
+    for _owner, own in circles:
+        await own.send_async(model, **payload)
+    if event not in _INWARD:
+        await named.send_async(model, **payload)

@@ -1,0 +1,269 @@
+"""Start a server program, wait until it answers, stop it; and see to it that it never outlives us."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, ClassVar, Self
+
+from bzz.embedded import guardian as guardian_script
+from bzz.errors import EmbeddedServerError
+
+__all__ = ["EmbeddedServer"]
+
+HOST = "127.0.0.1"
+PORT_ATTEMPTS = 10
+LOG_LINES = 12
+
+# Strong references: `url = EmbeddedMongo().start()` must not end the server when the object is collected.
+_running: set[EmbeddedServer] = set()
+
+
+class _PortTakenError(Exception):
+    """Somebody else took the port between our looking and the server's binding."""
+
+
+class EmbeddedServer:
+    """One server program under a guardian process.
+
+    ``port`` 0 picks a free one; a port given that is taken is an error. ``data`` None is a temporary folder that is
+    removed when the server stops; a folder given is created, kept, and used again by the next start. ``binary`` is
+    the program, searched for when None. ``start_timeout`` and ``stop_timeout`` are bounds in seconds.
+
+    The server ends when :meth:`stop` is called, when this process ends (SIGKILL included), never before:
+    dropping the object does not stop it. A process forked from this one neither holds nor stops it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        port: int = 0,
+        data: str | Path | None = None,
+        *,
+        binary: str | Path | None = None,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 20.0,
+    ) -> None:
+        self.requested_port = port
+        self.data = Path(data).resolve() if data is not None else None
+        self.binary = binary
+        self.start_timeout = start_timeout
+        self.stop_timeout = stop_timeout
+        self.pid = 0
+        self._port = 0
+        self._folder: Path | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._lifeline: IO[bytes] | None = None
+
+    # what a kind of server says about itself
+
+    def find(self) -> Path:
+        """Find the program."""
+        raise NotImplementedError
+
+    def command(self, binary: Path, folder: Path, port: int) -> list[str]:
+        """Build the command line that serves ``folder`` on ``port``."""
+        raise NotImplementedError
+
+    def prepare(self, deadline: float) -> None:
+        """Wait for the first sensible answer, until ``deadline`` (monotonic seconds).
+
+        Must compare the process id that the server reports with :attr:`pid`: on a port lost to somebody else it
+        is the other one who answers. Errors of the connection are raised as they come; they mean "not yet".
+        """
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        raise NotImplementedError
+
+    # its life
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._guardian is None:
+            raise EmbeddedServerError(f"This embedded {self.name} is not running: start it first.")
+        return self._port
+
+    @property
+    def running(self) -> bool:
+        """Whether the server was started by this process and is still alive."""
+        return self._guardian is not None and not self._heard(0)
+
+    def start(self) -> str:
+        """Start it, unless it runs already, and wait until it can be used; return its URL."""
+        if self._guardian is None:
+            binary = self.find()
+            for attempt in range(1, PORT_ATTEMPTS + 1):
+                try:
+                    self._launch(binary)
+                    break
+                except _PortTakenError as taken:
+                    if self.requested_port or attempt == PORT_ATTEMPTS:
+                        raise EmbeddedServerError(str(taken)) from None
+        return self.url
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone, its temporary folder included. Nothing happens when it does not run."""
+        guardian, lifeline = self._guardian, self._lifeline
+        if guardian is None or lifeline is None:
+            return
+        _running.discard(self)
+        self._guardian = self._lifeline = None
+        lifeline.close()
+        try:
+            guardian.wait(self.stop_timeout + 10)
+        except subprocess.TimeoutExpired:  # pragma: no cover - the kernel does not let it die
+            guardian.kill()
+            guardian.wait()
+        if guardian.stdout is not None:
+            guardian.stdout.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # inside
+
+    def _launch(self, binary: Path) -> None:
+        self._port = self.requested_port or _free_port()
+        self._heard_lines = b""
+        folder = self._folder = self.data or Path(tempfile.mkdtemp(prefix=f"bzz-{self.name}-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "bzz.lock").open("wb") as lock, self._log_path.open("wb") as log:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EmbeddedServerError(
+                    f"The data folder {folder} is in use by another embedded {self.name}. Stop that one, or give "
+                    "this one a folder of its own."
+                ) from None
+            self._spawn([*self.command(binary, folder, self._port)], folder, lock, log)
+        try:
+            self._wait(time.monotonic() + self.start_timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _spawn(self, command: Sequence[str], folder: Path, lock: IO[bytes], log: IO[bytes]) -> None:
+        reader, writer = os.pipe()
+        removed = "-" if self.data else str(folder)
+        script = str(Path(guardian_script.__file__))
+        with open(reader, "rb") as stdin:  # noqa: PTH123 - a descriptor, not a path
+            self._guardian = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", script, removed, str(self.stop_timeout), *command],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd="/",
+                pass_fds=[lock.fileno()],  # the lock belongs to the open file: it is free when the guardian is gone
+                start_new_session=True,
+            )
+        self._lifeline = open(writer, "wb", buffering=0)  # noqa: PTH123, SIM115
+        _running.add(self)
+
+    def _wait(self, deadline: float) -> None:
+        last = "it never listened on its port"
+        while time.monotonic() < deadline:
+            if news := self._heard(0.02):
+                raise self._dead(news)
+            if not self.pid:
+                continue
+            try:
+                socket.create_connection((HOST, self._port), timeout=1).close()
+                self.prepare(deadline)
+            except Exception as error:  # noqa: BLE001 - whatever a client says about a server that starts up
+                last = f"{type(error).__name__}: {error}"
+            else:
+                return
+        raise EmbeddedServerError(
+            f"The embedded {self.name} did not become ready within {self.start_timeout:g} seconds ({last}).{self._log()}"
+        )
+
+    def _heard(self, seconds: float) -> str:
+        """Read what the guardian said within ``seconds``; return the bad news, or an empty string."""
+        assert self._guardian is not None and self._guardian.stdout is not None
+        stdout = self._guardian.stdout
+        while select.select([stdout], [], [], seconds)[0]:
+            chunk = os.read(stdout.fileno(), 4096)
+            if not chunk:
+                self._heard_lines += b"failed its guardian died\n"
+                break
+            self._heard_lines += chunk
+            seconds = 0
+        for line in self._heard_lines.decode().splitlines():
+            kind, _, rest = line.partition(" ")
+            if kind == "started":
+                self.pid = int(rest)
+            else:
+                return line
+        return ""
+
+    def _dead(self, news: str) -> Exception:
+        log = self._log()
+        if re.search("address already in use", log, re.IGNORECASE):
+            return _PortTakenError(
+                f"Port {self._port} is already in use, so the embedded {self.name} cannot listen on it. "
+                "Stop who uses it, or choose another port (0 picks a free one)."
+            )
+        return EmbeddedServerError(f"The embedded {self.name} did not start ({news}).{_advice(news, log)}{log}")
+
+    @property
+    def _log_path(self) -> Path:
+        assert self._folder is not None
+        return self._folder / f"bzz-{self.name}.log"
+
+    def _log(self) -> str:
+        text = self._log_path.read_text("utf-8", errors="replace").strip()
+        return f" Its own last words:\n{os.linesep.join(text.splitlines()[-LOG_LINES:])}" if text else ""
+
+
+def _advice(news: str, log: str) -> str:
+    """Say what a person can do about a server that died, as far as that can be known."""
+    if missing := re.search(r"error while loading shared libraries: (\S+):", log):
+        return (
+            f" The system lacks the library {missing[1]}: install the package that has it (Debian and Ubuntu: "
+            "`apt-get install libcurl4 libssl3`), or name another program with BZZ_MONGOD or BZZ_REDIS."
+        )
+    if news in {"exited -4", "exited 132"}:
+        return " The processor lacks instructions that it was built for (MongoDB 5 and later need AVX)."
+    if re.search(r"DBPathInUse|Unable to (?:create/open|lock) the lock file|\(IMMEDIATELY\) exit code: 100\b", log):
+        return " Its data folder is in use by another server, or belongs to another user."
+    if "no space left" in log.lower():
+        return " The disk is full."
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _forget_in_child() -> None:
+    """Let go of the pipes in a forked process, or the servers would live as long as the last worker."""
+    for server in _running:
+        if server._lifeline is not None:
+            server._lifeline.close()
+        if server._guardian is not None:
+            server._guardian.returncode = 0  # not our child any more: nobody here may wait for it
+        server._guardian = server._lifeline = None
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

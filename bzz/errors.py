@@ -1,0 +1,160 @@
+"""What can go wrong in bzz, without a word of HTTP.
+
+The tree::
+
+    BzzError
+      ├─ BodyError (ValueError)            a body that is not what it claims to be
+      ├─ ValidationError (ValueError)      values that the model refuses, each with its place
+      ├─ QueryError (ValueError)           a query parameter that is unknown or malformed
+      ├─ MissingDocumentError (LookupError)  no document under this key
+      │    └─ KeyFormatError               a key that no document can have
+      ├─ DuplicateError (ValueError)       a unique index refused the write
+      ├─ ReferencedError (ValueError)      a delete rule refused the deletion
+      ├─ Veto                              a receiver said no
+      ├─ ExitEarly                         a receiver ends a batch gracefully
+      ├─ ConflictError (RuntimeError)      other writers won again and again
+      ├─ StorageError (RuntimeError)       MongoDB refused a command
+      │    ├─ StorageTimeoutError (TimeoutError)      it took too long
+      │    └─ StorageUnavailableError (ConnectionError)  nobody answers
+      └─ EmbeddedServerError (RuntimeError)  an embedded MongoDB or Redis did not start
+
+One table in :mod:`bzz.mongoengine_handler` knows which HTTP status each of them is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "BodyError",
+    "BzzError",
+    "CeleryNotConfiguredWarning",
+    "ConflictError",
+    "DuplicateError",
+    "EmbeddedServerError",
+    "ExitEarly",
+    "FieldError",
+    "KeyFormatError",
+    "MissingDocumentError",
+    "QueryError",
+    "ReferencedError",
+    "StorageError",
+    "StorageTimeoutError",
+    "StorageUnavailableError",
+    "UnknownSenderWarning",
+    "ValidationError",
+    "Veto",
+]
+
+
+class BzzError(Exception):
+    """Root of every error that bzz raises on purpose.
+
+    ``detail`` is one sentence for the person who caused the error. It never holds a secret, and of the
+    client's own input only what bzz has checked or shortened.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BodyError(BzzError, ValueError):
+    """A body that is broken as such: not UTF-8, not JSON, too deep, a key twice."""
+
+
+class FieldError(NamedTuple):
+    """One refused value: where it stands (RFC 6901 JSON Pointer) and what is wrong with it."""
+
+    pointer: str
+    detail: str
+
+
+class ValidationError(BzzError, ValueError):
+    """Values that the model refuses.
+
+    ``errors`` has one :class:`FieldError` for each of them; the pointer of an error that belongs to no
+    field (raised by ``clean()``) is ``""``, the whole document.
+    """
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        count = len(self.errors)
+        super().__init__(f"{count} value{'s are' if count != 1 else ' is'} not valid.")
+
+
+class QueryError(BzzError, ValueError):
+    """A query parameter that is unknown, repeated where it may not be, or malformed."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+
+
+class MissingDocumentError(BzzError, LookupError):
+    """No document of this resource has this key."""
+
+
+class KeyFormatError(MissingDocumentError):
+    """The text cannot be the key of any document of this model."""
+
+
+class DuplicateError(BzzError, ValueError):
+    """A unique index refused the write. ``fields`` are the paths that the index covers."""
+
+    def __init__(self, detail: str, fields: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.fields = tuple(fields)
+
+
+class ReferencedError(BzzError, ValueError):
+    """The document cannot be deleted because others refer to it (mongoengine's ``DENY`` rule)."""
+
+
+class Veto(BzzError):  # noqa: N818 - pinned public name: it is a decision, not a failure
+    """Raised by a ``pre_`` receiver to refuse the operation. Nothing is written.
+
+    ``status`` is what the answer of a REST resource says: 400 to 599, 403 unless told otherwise.
+    """
+
+    def __init__(self, status: int = 403, detail: str = "The operation was refused.") -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"a veto needs a status from 400 to 599, not {status}")
+        super().__init__(detail)
+        self.status = status
+
+
+class ExitEarly(BzzError):  # noqa: N818 - pinned public name: it is a decision, not a failure
+    """Raised by a receiver or an operation to end a batch gracefully; what was done stays."""
+
+    def __init__(self, detail: str = "The batch ended early.") -> None:
+        super().__init__(detail)
+
+
+class ConflictError(BzzError, RuntimeError):
+    """Other writers changed the document each time before this write could, until time ran out."""
+
+
+class StorageError(BzzError, RuntimeError):
+    """MongoDB refused or failed a command."""
+
+
+class StorageTimeoutError(StorageError, TimeoutError):
+    """MongoDB did not finish a command within its time limit."""
+
+
+class StorageUnavailableError(StorageError, ConnectionError):
+    """No MongoDB server could be reached within the time limit."""
+
+
+class EmbeddedServerError(BzzError, RuntimeError):
+    """An embedded MongoDB or Redis could not be found or started; the detail says what to do."""
+
+
+class UnknownSenderWarning(UserWarning):
+    """A receiver was connected to the name of a model that nobody has defined."""
+
+
+class CeleryNotConfiguredWarning(RuntimeWarning):
+    """An asynchronous signal ran its receivers at once, because Celery has no broker."""
