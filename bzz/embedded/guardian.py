@@ -1,9 +1,9 @@
 """Run one server and stop it when the process that asked for it is gone.
 
 A script of its own (only the standard library, ``python -I -S guardian.py FOLDER TIMEOUT COMMAND…``), because
-only another process can clean up after one that died by SIGKILL. Its standard input is a pipe that nobody ever
-writes to: the end of file is the parent's death or its wish to stop. Then the server gets SIGTERM, SIGKILL when
-``TIMEOUT`` seconds were not enough, and ``FOLDER`` is removed (``-``: nothing is removed).
+only another process can clean up after one that died by SIGKILL. Its standard input is a pipe that nobody
+ever writes to: the end of file is the parent's death or its wish to stop. Then the server gets SIGTERM,
+SIGKILL when ``TIMEOUT`` seconds were not enough, and ``FOLDER`` is removed (``-``: nothing is removed).
 
 What it tells on its standard output, one line each: ``started PID``, ``exited STATUS``, ``failed WHY``.
 """
@@ -41,7 +41,11 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
     # The signal follows the THREAD that forks: this must run in the main thread, which lives to the end.
     return subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, preexec_fn=tie  # noqa: PLW1509
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        stderr=2,
+        preexec_fn=tie,  # noqa: PLW1509
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from bzz.embedded.binary import find_binary
 from bzz.embedded.process import HOST, EmbeddedServer
@@ -14,13 +16,15 @@ from bzz.errors import EmbeddedServerError
 
 __all__ = ["EmbeddedMongo"]
 
+NOT_YET_INITIALIZED = 94  # MongoDB's error code: no replica set has been formed in this data folder
+
 
 class EmbeddedMongo(EmbeddedServer):
     """A MongoDB server for this process, on the loopback interface.
 
-    ``replica_set`` names the set of one that it forms; None starts a standalone server, which has no transactions.
-    ``test_commands`` switches on MongoDB's fail points. ``cache`` is the size of its cache in GB. The rest is said
-    at :class:`~bzz.embedded.process.EmbeddedServer`.
+    ``replica_set`` names the set of one that it forms; None starts a standalone server, which has no
+    transactions. ``test_commands`` switches on MongoDB's fail points. ``cache`` is the size of its cache in
+    GB. The rest is said at :class:`~bzz.embedded.process.EmbeddedServer`.
 
     A kept folder remembers under which port the set was formed; on another port the set is given its new
     address before :meth:`start` returns. Source: https://www.mongodb.com/docs/v6.0/reference/program/mongod/
@@ -71,7 +75,13 @@ class EmbeddedMongo(EmbeddedServer):
     @property
     def url(self) -> str:
         """The connection string, without a database."""
-        return f"mongodb://{HOST}:{self.port}/" + (f"?replicaSet={self.replica_set}" if self.replica_set else "")
+        return f"mongodb://{HOST}:{self.port}/" + (
+            f"?replicaSet={self.replica_set}" if self.replica_set else ""
+        )
+
+    def telling(self, lines: list[str]) -> list[str]:
+        """Keep the errors of mongod's JSON log: what follows them, on its way out, says nothing."""
+        return [line for line in lines if not line.startswith("{") or re.search(r'"s":"[EF]"|rror', line)]
 
     def prepare(self, deadline: float) -> None:
         """Form the replica set, or tell it its new address, and wait until it takes writes."""
@@ -92,15 +102,18 @@ class EmbeddedMongo(EmbeddedServer):
 
     def _form_set(self, client: MongoClient[dict[str, Any]], deadline: float) -> None:
         here = f"{HOST}:{self._port}"
-        hello = client.admin.command("hello")
-        if hello.get("isreplicaset"):
+        try:
+            config = client.admin.command("replSetGetConfig")["config"]
+        except OperationFailure as error:
+            if error.code != NOT_YET_INITIALIZED:
+                raise
             members = [{"_id": 0, "host": here}]
             client.admin.command("replSetInitiate", {"_id": self.replica_set, "members": members})
-        elif here not in hello.get("hosts", ()):
-            config = client.admin.command("replSetGetConfig")["config"]
-            config["members"] = [{**config["members"][0], "host": here}]
-            config["version"] += 1
-            client.admin.command({"replSetReconfig": config, "force": True})
+        else:
+            if [member["host"] for member in config["members"]] != [here]:
+                config["members"] = [{**config["members"][0], "host": here}]
+                config["version"] += 1
+                client.admin.command({"replSetReconfig": config, "force": True})
         while not client.admin.command("hello")["isWritablePrimary"]:
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(f"the replica set {self.replica_set} has no primary")

@@ -22,7 +22,8 @@ __all__ = ["EmbeddedServer"]
 
 HOST = "127.0.0.1"
 PORT_ATTEMPTS = 10
-LOG_LINES = 12
+LOG_LINES = 8
+LOG_WIDTH = 400
 
 # Strong references: `url = EmbeddedMongo().start()` must not end the server when the object is collected.
 _running: set[EmbeddedServer] = set()
@@ -35,9 +36,10 @@ class _PortTakenError(Exception):
 class EmbeddedServer:
     """One server program under a guardian process.
 
-    ``port`` 0 picks a free one; a port given that is taken is an error. ``data`` None is a temporary folder that is
-    removed when the server stops; a folder given is created, kept, and used again by the next start. ``binary`` is
-    the program, searched for when None. ``start_timeout`` and ``stop_timeout`` are bounds in seconds.
+    ``port`` 0 picks a free one; a port given that is taken is an error. ``data`` None is a temporary folder
+    that is removed when the server stops; a folder given is created, kept, and used again by the next start.
+    ``binary`` is the program, searched for when None. ``start_timeout`` and ``stop_timeout`` are bounds in
+    seconds.
 
     The server ends when :meth:`stop` is called, when this process ends (SIGKILL included), never before:
     dropping the object does not stop it. A process forked from this one neither holds nor stops it.
@@ -78,10 +80,15 @@ class EmbeddedServer:
     def prepare(self, deadline: float) -> None:
         """Wait for the first sensible answer, until ``deadline`` (monotonic seconds).
 
-        Must compare the process id that the server reports with :attr:`pid`: on a port lost to somebody else it
-        is the other one who answers. Errors of the connection are raised as they come; they mean "not yet".
+        Must compare the process id that the server reports with :attr:`pid`: on a port lost to somebody else
+        it is the other one who answers. Errors of the connection are raised as they come; they mean "not
+        yet".
         """
         raise NotImplementedError
+
+    def telling(self, lines: list[str]) -> list[str]:
+        """Choose the lines of its log that tell why it died."""
+        return lines
 
     @property
     def url(self) -> str:
@@ -116,7 +123,7 @@ class EmbeddedServer:
         return self.url
 
     def stop(self) -> None:
-        """Stop it and wait until it is gone, its temporary folder included. Nothing happens when it does not run."""
+        """Stop it and wait until it is gone, its temporary folder included; twice does no harm."""
         guardian, lifeline = self._guardian, self._lifeline
         if guardian is None or lifeline is None:
             return
@@ -150,8 +157,8 @@ class EmbeddedServer:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise EmbeddedServerError(
-                    f"The data folder {folder} is in use by another embedded {self.name}. Stop that one, or give "
-                    "this one a folder of its own."
+                    f"The data folder {folder} is in use by another embedded {self.name}. Stop that one, or "
+                    "give this one a folder of its own."
                 ) from None
             self._spawn([*self.command(binary, folder, self._port)], folder, lock, log)
         try:
@@ -171,7 +178,9 @@ class EmbeddedServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd="/",
-                pass_fds=[lock.fileno()],  # the lock belongs to the open file: it is free when the guardian is gone
+                pass_fds=[
+                    lock.fileno()
+                ],  # the lock belongs to the open file: it is free when the guardian is gone
                 start_new_session=True,
             )
         self._lifeline = open(writer, "wb", buffering=0)  # noqa: PTH123, SIM115
@@ -187,12 +196,13 @@ class EmbeddedServer:
             try:
                 socket.create_connection((HOST, self._port), timeout=1).close()
                 self.prepare(deadline)
-            except Exception as error:  # noqa: BLE001 - whatever a client says about a server that starts up
+            except Exception as error:  # whatever a client says about a server that starts up
                 last = f"{type(error).__name__}: {error}"
             else:
                 return
         raise EmbeddedServerError(
-            f"The embedded {self.name} did not become ready within {self.start_timeout:g} seconds ({last}).{self._log()}"
+            f"The embedded {self.name} did not become ready within {self.start_timeout:g} seconds "
+            f"({last}).{self._log()}"
         )
 
     def _heard(self, seconds: float) -> str:
@@ -221,7 +231,9 @@ class EmbeddedServer:
                 f"Port {self._port} is already in use, so the embedded {self.name} cannot listen on it. "
                 "Stop who uses it, or choose another port (0 picks a free one)."
             )
-        return EmbeddedServerError(f"The embedded {self.name} did not start ({news}).{_advice(news, log)}{log}")
+        return EmbeddedServerError(
+            f"The embedded {self.name} did not start ({news}).{_advice(news, log)}{log}"
+        )
 
     @property
     def _log_path(self) -> Path:
@@ -229,20 +241,23 @@ class EmbeddedServer:
         return self._folder / f"bzz-{self.name}.log"
 
     def _log(self) -> str:
-        text = self._log_path.read_text("utf-8", errors="replace").strip()
-        return f" Its own last words:\n{os.linesep.join(text.splitlines()[-LOG_LINES:])}" if text else ""
+        lines = self._log_path.read_text("utf-8", errors="replace").splitlines()
+        last = (self.telling(lines) or lines)[-LOG_LINES:]
+        return "\n".join([" Its own last words:", *(line[:LOG_WIDTH] for line in last)]) if last else ""
 
 
 def _advice(news: str, log: str) -> str:
     """Say what a person can do about a server that died, as far as that can be known."""
     if missing := re.search(r"error while loading shared libraries: (\S+):", log):
         return (
-            f" The system lacks the library {missing[1]}: install the package that has it (Debian and Ubuntu: "
-            "`apt-get install libcurl4 libssl3`), or name another program with BZZ_MONGOD or BZZ_REDIS."
+            f" The system lacks the library {missing[1]}: install the package that has it (Debian and "
+            "Ubuntu: `apt-get install libcurl4 libssl3`), or name another program with BZZ_MONGOD or BZZ_REDIS."
         )
     if news in {"exited -4", "exited 132"}:
         return " The processor lacks instructions that it was built for (MongoDB 5 and later need AVX)."
-    if re.search(r"DBPathInUse|Unable to (?:create/open|lock) the lock file|\(IMMEDIATELY\) exit code: 100\b", log):
+    if re.search(
+        r"DBPathInUse|Unable to (?:create/open|lock) the lock file|\(IMMEDIATELY\) exit code: 100\b", log
+    ):
         return " Its data folder is in use by another server, or belongs to another user."
     if "no space left" in log.lower():
         return " The disk is full."

