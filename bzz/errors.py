@@ -15,7 +15,8 @@ The tree::
       ├─ ConflictError (RuntimeError)      other writers won again and again
       ├─ StorageError (RuntimeError)       MongoDB refused a command
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
-      │    └─ StorageUnavailableError (ConnectionError)  nobody answers
+      │    ├─ StorageUnavailableError (ConnectionError)  nobody answers
+      │    └─ TransactionsUnsupportedError           the server has no transactions
       └─ EmbeddedServerError (RuntimeError)  an embedded MongoDB or Redis did not start
 
 One table in :mod:`bzz.mongoengine_handler` knows which HTTP status each of them is.
@@ -42,6 +43,7 @@ __all__ = [
     "StorageError",
     "StorageTimeoutError",
     "StorageUnavailableError",
+    "TransactionsUnsupportedError",
     "UnknownSenderWarning",
     "ValidationError",
     "Veto",
@@ -146,6 +148,10 @@ class StorageTimeoutError(StorageError, TimeoutError):
 
 class StorageUnavailableError(StorageError, ConnectionError):
     """No MongoDB server could be reached within the time limit."""
+
+
+class TransactionsUnsupportedError(StorageError):
+    """The MongoDB server has no transactions, because it is neither a replica set nor sharded."""
 
 
 class EmbeddedServerError(BzzError, RuntimeError):

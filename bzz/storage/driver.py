@@ -1,0 +1,91 @@
+"""One face for PyMongo's asynchronous client and for Motor's clients.
+
+Both have the same collections; they differ in how sessions and transactions start, how an aggregation is
+asked for, and how they are closed. Nothing outside this module knows which of the two it talks to.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pymongo import AsyncMongoClient, ReadPreference
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """Speak to MongoDB through ``client``, whichever of the supported kinds it is.
+
+    Takes a :class:`pymongo.AsyncMongoClient`, a ``motor.motor_asyncio.AsyncIOMotorClient`` or a
+    ``motor.motor_tornado.MotorClient``; anything else, also a blocking client, is a :class:`TypeError`. A
+    driver belongs to the event loop of its client.
+    """
+
+    __slots__ = ("_transactions", "client", "closed", "is_motor")
+
+    def __init__(self, client: Any) -> None:
+        self.is_motor = _is_motor(client)
+        if not self.is_motor and not isinstance(client, AsyncMongoClient):
+            raise TypeError(
+                "a client must be pymongo.AsyncMongoClient, AsyncIOMotorClient or MotorClient, "
+                f"not {type(client).__name__}"
+            )
+        self.client = client
+        self.closed = False
+        self._transactions = False
+
+    def collection(self, database: str, name: str) -> Any:
+        """The collection, with the options of the client (as mongoengine's own has them)."""
+        return self.client[database][name]
+
+    async def to_list(self, cursor: Any, length: int | None = None) -> list[dict[str, Any]]:
+        """Read a cursor to its end, or ``length`` documents of it, and close it."""
+        try:
+            documents: list[dict[str, Any]] = await cursor.to_list(length)
+        finally:
+            await cursor.close()
+        return documents
+
+    async def aggregate(self, collection: Any, pipeline: list[dict[str, Any]], **options: Any) -> Any:
+        """Run an aggregation and return its documents."""
+        cursor = collection.aggregate(pipeline, **options)
+        return await self.to_list(cursor if self.is_motor else await cursor)
+
+    async def start_session(self) -> Any:
+        """Start a session; end it with :meth:`end_session`, never with ``async with``.
+
+        Motor's own ``__aexit__`` ends a session, and aborts its transaction, in the event loop's thread.
+        """
+        session = self.client.start_session()
+        return await session if self.is_motor else session
+
+    async def start_transaction(self, session: Any) -> None:
+        """Start a transaction on the primary, with the concerns of the client."""
+        started = session.start_transaction(read_preference=ReadPreference.PRIMARY)
+        if not self.is_motor:
+            await started
+
+    async def end_session(self, session: Any) -> None:
+        """Give the session back, aborting what is still open in it."""
+        await session.end_session()
+
+    async def supports_transactions(self) -> bool:
+        """Whether the server is a replica set or sharded; a yes is remembered, a no is asked again."""
+        if not self._transactions:
+            hello = await self.client.admin.command("hello")
+            self._transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
+        return self._transactions
+
+    async def close(self) -> None:
+        """Close the client. Everything that still uses it fails."""
+        self.closed = True
+        closing = self.client.close()
+        if closing is not None:
+            await closing
+
+
+def _is_motor(client: Any) -> bool:
+    # Who has a Motor client has imported Motor; nobody else pays for the import.
+    motor = sys.modules.get("motor.core")
+    return motor is not None and isinstance(client, motor.AgnosticClient)

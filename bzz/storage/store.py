@@ -1,0 +1,269 @@
+"""The documents of one model in MongoDB, as MongoDB keeps them.
+
+Every call ends within the time limit of the store, whatever happens to the server, and every command tells
+the server that limit (``maxTimeMS``). What goes wrong comes out as one of :mod:`bzz.errors`.
+"""
+
+# ruff: noqa: A002 - "filter" is MongoDB's own word for it
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, TypeVar
+
+import pymongo
+from mongoengine import connection as registry
+from mongoengine.errors import MongoEngineException
+from pymongo import ReturnDocument
+from pymongo.errors import OperationFailure, PyMongoError
+
+from bzz.errors import BzzError, DuplicateError, StorageError
+from bzz.storage import preparation
+from bzz.storage.connection import client_for, settings_of
+from bzz.storage.driver import Driver
+from bzz.storage.errors import ENCODING_ERRORS, is_transient, translate
+from bzz.storage.transaction import run_in_transaction, transaction
+
+__all__ = ["Store", "Stored", "exactly"]
+
+Stored = dict[str, Any]
+Filter = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class _Slot(NamedTuple):
+    """What the last call used; good for the next one while none of it has changed."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: dict[str, Any]
+    driver: Driver
+    collection: Any
+
+
+class Store:
+    """Read and write the documents of ``model``.
+
+    The collection, the database and all options are those that mongoengine uses for the model; they are
+    taken when the store is made, so that a later ``switch_db`` in some other thread changes nothing here.
+    ``client`` moves the bytes in place of the client derived from ``mongoengine.connect()``; the alias of the
+    model must be connected all the same, it names the database and makes the indexes. ``timeout``: seconds
+    that one call may take, all its retries included.
+
+    A filter goes to MongoDB as it is: build it from checked values only.
+    """
+
+    def __init__(self, model: Any, *, client: Any = None, timeout: float = 5.0) -> None:
+        name = model._get_collection_name()
+        if not name:
+            raise TypeError(f"{model.__name__} is abstract: it has no collection")
+        if timeout <= 0:
+            raise ValueError(f"timeout is a number of seconds above 0, not {timeout}")
+        self.model = model
+        self.collection_name: str = name
+        self.alias: str = model._meta.get("db_alias", registry.DEFAULT_CONNECTION_NAME)
+        self.timeout = timeout
+        self._client = client
+        self._slot: _Slot | None = None
+        # The driver's own limit comes first, because its error says more than being cut off.
+        self._driver_timeout = timeout - min(0.5, timeout * 0.1)
+
+    def __repr__(self) -> str:
+        return f"<Store of {self.model.__name__}: {self.collection_name}>"
+
+    # Reading -----------------------------------------------------------------------------------------------
+
+    async def find_one(self, filter: Filter, *, session: Any = None, projection: Any = None) -> Stored | None:
+        """The document that matches, or None."""
+
+        async def call(collection: Any) -> Stored | None:
+            found: Stored | None = await collection.find_one(filter, projection, session=session)
+            return found
+
+        return await self._run(call, session)
+
+    async def find_by_id(self, key: Any, base_filter: Filter | None = None) -> Stored | None:
+        """The document whose ``_id`` is ``key``, if it matches ``base_filter`` too; None otherwise."""
+        return await self.find_one({**(base_filter or {}), "_id": key})
+
+    async def find(
+        self,
+        filter: Filter,
+        *,
+        limit: int,
+        sort: Sequence[tuple[str, Any]] | None = None,
+        skip: int = 0,
+        session: Any = None,
+        projection: Any = None,
+    ) -> list[Stored]:
+        """The documents that match, in order: at most ``limit``, which is at least 1."""
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+
+        async def call(collection: Any) -> list[Stored]:
+            cursor = collection.find(
+                filter, projection, sort=sort, skip=skip, limit=limit, batch_size=limit, session=session
+            )
+            return await self.driver().to_list(cursor, limit)
+
+        return await self._run(call, session)
+
+    async def count(self, filter: Filter, *, session: Any = None) -> int:
+        """How many documents match, counted one by one."""
+
+        async def call(collection: Any) -> int:
+            return int(await collection.count_documents(filter, session=session))
+
+        return await self._run(call, session)
+
+    async def ping(self) -> None:
+        """Return when MongoDB has answered."""
+        await self._run(lambda collection: collection.database.command("ping"), None)
+
+    # Writing -----------------------------------------------------------------------------------------------
+
+    async def insert(self, stored: Stored, *, session: Any = None) -> None:
+        """Store a new document; an ``_id`` is added to it if it has none."""
+        await self._ready(session)
+        await self._run(lambda collection: collection.insert_one(stored, session=session), session)
+
+    async def update(self, filter: Filter, command: Any, *, session: Any = None) -> Stored | None:
+        """Change the document that matches and return what it was before this very change.
+
+        ``command`` is an update document or pipeline, or a whole document to replace it. None: nothing
+        matched.
+        """
+        await self._ready(session)
+        replaces = isinstance(command, Mapping) and not next(iter(command), "").startswith("$")
+
+        async def call(collection: Any) -> Stored | None:
+            write = collection.find_one_and_replace if replaces else collection.find_one_and_update
+            before: Stored | None = await write(
+                filter, command, return_document=ReturnDocument.BEFORE, session=session
+            )
+            return before
+
+        return await self._run(call, session)
+
+    async def delete(self, filter: Filter, *, session: Any = None) -> Stored | None:
+        """Delete the document that matches and return what it was; None: nothing matched."""
+
+        async def call(collection: Any) -> Stored | None:
+            before: Stored | None = await collection.find_one_and_delete(filter, session=session)
+            return before
+
+        return await self._run(call, session)
+
+    @staticmethod
+    def exactly(stored: Stored) -> dict[str, Any]:
+        """See :func:`exactly`."""
+        return exactly(stored)
+
+    # Transactions ------------------------------------------------------------------------------------------
+
+    def transaction(self, deadline_seconds: float) -> AbstractAsyncContextManager[Any]:
+        """Give a session in a transaction, see :func:`bzz.storage.transaction.transaction`."""
+        return transaction(self.driver(), deadline_seconds)
+
+    async def run_in_transaction(self, callback: Callable[[Any], Awaitable[T]], deadline_seconds: float) -> T:
+        """Run ``callback(session)`` as one; see :func:`bzz.storage.transaction.run_in_transaction`."""
+        return await run_in_transaction(self.driver(), callback, deadline_seconds)
+
+    # How a call runs ---------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Wait until the collection and the indexes of the model exist, as mongoengine makes them.
+
+        Done once in a process; free afterwards. After a failure the next call tries again. Index builds that
+        take longer than the time limit go on, while calls end with
+        :class:`~bzz.errors.StorageTimeoutError`.
+        """
+        if preparation.is_prepared(self.model):
+            return
+        await self.ping()  # while nobody answers, there is no sense in a thread that waits for it
+        try:
+            async with asyncio.timeout(self.timeout):
+                await preparation.prepare(self.model)
+        except MongoEngineException as error:
+            raise StorageError(
+                f"mongoengine cannot prepare the collection {self.collection_name!r}."
+            ) from error
+        except (PyMongoError, registry.ConnectionFailure, TimeoutError) as error:
+            meaning = translate(error)
+            if isinstance(meaning, DuplicateError):
+                paths = ", ".join(meaning.fields)
+                meaning = StorageError(
+                    f"A unique index cannot be made, there are duplicates already ({paths})."
+                )
+            raise meaning from error
+
+    def driver(self) -> Driver:
+        """The driver that the running loop uses for this store."""
+        return self._current().driver
+
+    async def _ready(self, session: Any) -> None:
+        # Inside a transaction it would wait for the locks of that very transaction.
+        if session is None and not preparation.is_prepared(self.model):
+            await self.prepare()
+
+    def _current(self) -> _Slot:
+        slot = self._slot
+        if (
+            slot is None
+            or slot.settings is not registry._connection_settings.get(self.alias)
+            or slot.loop is not asyncio.get_running_loop()
+            or slot.driver.closed
+        ):
+            settings = settings_of(self.alias)
+            driver = client_for(self.alias, self._client)
+            collection = driver.collection(settings["name"], self.collection_name)
+            slot = self._slot = _Slot(asyncio.get_running_loop(), settings, driver, collection)
+        return slot
+
+    async def _run(self, call: Callable[[Any], Awaitable[T]], session: Any) -> T:
+        collection = self._current().collection
+        try:
+            async with asyncio.timeout(self.timeout):
+                with pymongo.timeout(self._driver_timeout):
+                    try:
+                        return await call(collection)
+                    except OperationFailure as error:
+                        if session is not None or not is_transient(error):
+                            raise
+                    return await self._again(call, collection)
+        except (PyMongoError, TimeoutError, *ENCODING_ERRORS) as error:
+            if isinstance(error, BzzError):
+                raise
+            raise translate(error) from error
+
+    async def _again(self, call: Callable[[Any], Awaitable[T]], collection: Any) -> T:
+        # Other writers won, nothing was written: try on, less and less often, for as long as there is time.
+        ends = time.monotonic() + self._driver_timeout
+        pause = 0.001
+        while True:
+            await asyncio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 - jitter, no secret
+            pause = min(0.1, 2 * pause)
+            try:
+                return await call(collection)
+            except OperationFailure as error:
+                if not is_transient(error) or time.monotonic() + pause >= ends:
+                    raise
+
+
+def exactly(stored: Stored) -> dict[str, Any]:
+    """A filter that matches only while the whole document is still what was read.
+
+    Fields added, removed, renamed or moved to another place count as a change, at any depth; so does null in
+    place of a missing field, and keys that start with ``$`` or hold dots are nothing special. The limits are
+    those of MongoDB's own comparison: numbers of different types are equal when their values are (1, 1.0 and
+    Decimal128 "1.00"), and in a collection with a default collation texts are compared by it. A write that is only guarded must therefore take what
+    it replaced from its own before-image. Use it with the filter of ``update`` and ``delete``; it does not
+    work with ``upsert``.
+
+    Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
+    """
+    key = stored["_id"]
+    # MongoDB keeps the key in front, wherever it stood when the document was inserted.
+    return {"_id": key, "$expr": {"$eq": ["$$ROOT", {"$literal": {"_id": key, **stored}}]}}
