@@ -40,11 +40,12 @@ class Driver:
         return self.client[database][name]
 
     async def to_list(self, cursor: Any, length: int | None = None) -> list[dict[str, Any]]:
-        """Read a cursor to its end, or ``length`` documents of it, and close it."""
-        try:
-            documents: list[dict[str, Any]] = await cursor.to_list(length)
-        finally:
-            await cursor.close()
+        """Read a cursor to its end, or ``length`` documents of it.
+
+        A cursor that is cut off is not closed here, which could wait for a server that does not answer: the
+        driver does it in the background.
+        """
+        documents: list[dict[str, Any]] = await cursor.to_list(length)
         return documents
 
     async def aggregate(self, collection: Any, pipeline: list[dict[str, Any]], **options: Any) -> Any:

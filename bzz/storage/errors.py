@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidBSON
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -51,12 +51,16 @@ _REFUSED_VALUES = {
     17419: "The document would become too large.",
     17420: "The document would become too large.",
     15: "The document is nested too deeply.",
+    52: "The key of the document holds names that begin with '$'.",
+    53: "The key of the document is a list.",
     121: "The collection's validation rule refused the document.",
     171: "An index covers two lists of the document, which MongoDB cannot keep.",
     13026: "A location is out of range.",
     13027: "A location is out of range.",
+    13068: "A location has too few coordinates.",
     13654: "A location is not valid.",
     16755: "A location is not valid.",
+    16766: "An index covers a list of the document, which MongoDB cannot keep.",
     16804: "A location is not valid.",
     17261: "The language of a text field is not a text.",
     17262: "The language of a text field is not known.",
@@ -119,6 +123,10 @@ def _not_storable() -> BzzError:
     return _refused("The document holds a value that MongoDB cannot keep.")
 
 
+def _unreadable() -> BzzError:
+    return StorageError("A stored document holds a value that Python cannot read.")
+
+
 def _too_slow() -> BzzError:
     return StorageTimeoutError("MongoDB did not finish the command in time.")
 
@@ -133,6 +141,7 @@ def _outrun() -> BzzError:
 
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], Callable[[], BzzError]], ...] = (
     ((DocumentTooLarge,), _too_large),
+    ((InvalidBSON,), _unreadable),
     (ENCODING_ERRORS, _not_storable),
     ((NetworkTimeout, ExecutionTimeout, WTimeoutError, WaitQueueTimeoutError), _too_slow),
     ((ConnectionFailure,), _unavailable),

@@ -256,10 +256,10 @@ def exactly(stored: Stored) -> dict[str, Any]:
     """A filter that matches only while the whole document is still what was read.
 
     Fields added, removed, renamed or moved to another place count as a change, at any depth; so does null in
-    place of a missing field, and keys that start with ``$`` or hold dots are nothing special. The limits are
+    place of a missing field. Keys that start with ``$`` or hold dots are nothing special. The limits are
     those of MongoDB's own comparison: numbers of different types are equal when their values are (1, 1.0 and
-    Decimal128 "1.00"), and in a collection with a default collation texts are compared by it. A write that is only guarded must therefore take what
-    it replaced from its own before-image. Use it with the filter of ``update`` and ``delete``; it does not
+    Decimal128 "1.00"), and in a collection with a default collation texts are compared by it. A guarded
+    write must therefore take what it replaced from its own before-image, never from ``stored``. It does not
     work with ``upsert``.
 
     Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
