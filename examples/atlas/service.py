@@ -1,0 +1,69 @@
+"""The API of the atlas, and the process that serves it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from mongoengine import connect
+from rich.console import Console
+
+import bzz
+from bzz.embedded import EmbeddedMongo
+from bzz.signals import server_ready
+from examples.atlas.changes import print_changes
+from examples.atlas.data import load
+from examples.atlas.models import City, Country
+
+__all__ = ["api", "main"]
+
+RIO_DE_JANEIRO = 3451190
+
+api = bzz.Api(title="Atlas")
+api.add(Country, per_page=50)
+api.add(City)
+
+
+def main() -> None:
+    """Find or start MongoDB, load the data if need be, and serve until told to stop.
+
+    ``PORT`` is the port, 8888 unless set. ``MONGO_URL`` names a MongoDB to use; without it one is started
+    here, whose data is kept in ``.bzz/atlas`` below the current folder.
+    """
+    console = Console(highlight=False)
+    port = int(os.environ.get("PORT") or 8888)
+    with ExitStack() as stack:
+        url = os.environ.get("MONGO_URL")
+        if not url:
+            with console.status("Starting MongoDB ..."):
+                url = stack.enter_context(EmbeddedMongo(data=Path(".bzz/atlas"))).url
+        connect("atlas", host=url, uuidRepresentation="standard")
+        if load(console):
+            console.print(f"Loaded {Country.objects.count()} countries and {City.objects.count()} cities.")
+        print_changes(console)
+
+        @server_ready.connect
+        def say_what_to_try() -> None:
+            console.print(invitation(port), markup=False, soft_wrap=True)
+
+        bzz.serve(api, port=port)
+
+
+def invitation(port: int) -> str:
+    """Write three commands that work on the data as it is now."""
+    here = f"http://localhost:{port}"
+    cities = City.objects.as_pymongo()
+    city = cities.filter(geonameid=RIO_DE_JANEIRO).first() or cities.order_by("-population").first()
+    if city is None:
+        return f"\nServing on {here}. There is no city left; remove .bzz to have them all again.\n"
+    more = city.get("population", 0) + 1
+    return f"""
+Serving the atlas on {here}. Try, in another terminal:
+
+  curl '{here}/city?country={city["country"]}&population__gte=1000000&per_page=3'
+  curl -X PUT {here}/city/{city["_id"]} -H 'Content-Type: application/json' -d '{{"population": {more}}}'
+  curl {here}/city/{city["_id"]}
+
+The second one changes something: look here for the diff. Ctrl-C stops everything.
+"""
