@@ -13,6 +13,7 @@ The tree::
       ├─ Veto                              a receiver said no
       ├─ ExitEarly                         a receiver ends a batch gracefully
       ├─ ConflictError (RuntimeError)      other writers won again and again
+      ├─ PreconditionFailedError (ValueError)  the document is no longer as the client knew it
       ├─ StorageError (RuntimeError)       MongoDB refused a command
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
       │    ├─ StorageUnavailableError (ConnectionError)  nobody answers
@@ -38,6 +39,7 @@ __all__ = [
     "FieldError",
     "KeyFormatError",
     "MissingDocumentError",
+    "PreconditionFailedError",
     "QueryError",
     "ReferencedError",
     "StorageError",
@@ -136,6 +138,14 @@ class ExitEarly(BzzError):  # noqa: N818 - pinned public name: it is a decision,
 
 class ConflictError(BzzError, RuntimeError):
     """Other writers changed the document each time before this write could, until time ran out."""
+
+
+class PreconditionFailedError(BzzError, ValueError):
+    """The document is not in the state that the client named. ``etag`` is the tag of its present state."""
+
+    def __init__(self, detail: str, etag: str) -> None:
+        super().__init__(detail)
+        self.etag = etag
 
 
 class StorageError(BzzError, RuntimeError):

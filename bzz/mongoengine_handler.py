@@ -39,6 +39,7 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.DuplicateError, 409, "duplicate"),
     (errors.ReferencedError, 409, "referenced"),
     (errors.ConflictError, 409, "conflict"),
+    (errors.PreconditionFailedError, 412, "precondition"),
     (errors.StorageUnavailableError, 503, "storage-unavailable"),
     (errors.StorageTimeoutError, 503, "storage-timeout"),
 )
@@ -117,6 +118,8 @@ def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]
         members["parameter"] = error.parameter
     if isinstance(error, errors.DuplicateError):
         members["fields"] = list(error.fields)
+    if isinstance(error, errors.PreconditionFailedError):
+        members["etag"] = error.etag
     return error.detail, found, members
 
 

@@ -201,10 +201,13 @@ async def save_changed(store: Store, document: Any, before: Stored, *, session: 
 class _Deletion:
     """The collection as ``Document.delete()`` sees it; deleting the document itself goes through the store."""
 
-    def __init__(self, collection: Any, store: Store, key: Any, session: Any) -> None:
+    def __init__(
+        self, collection: Any, store: Store, key: Any, session: Any, guard: dict[str, Any] | None
+    ) -> None:
         self._collection = collection
         self._store = store
         self._key = key
+        self._guard = guard or {}
         self._session = session
         self._loop = asyncio.get_running_loop()
         self.reached = False
@@ -226,7 +229,7 @@ class _Deletion:
         if query.get("_id") != self._key:
             return self._collection.delete_many(query)
         self.reached = True
-        deletion = self._store.delete(query, session=self._session)
+        deletion = self._store.delete({**query, **self._guard}, session=self._session)
         self.before = asyncio.run_coroutine_threadsafe(deletion, self._loop).result()
         return _Deleted(0 if self.before is None else 1)
 
@@ -240,13 +243,16 @@ class _Deleted:
         self.deleted_count = count
 
 
-async def delete(store: Store, document: Any, found: Stored, *, session: Any = None) -> Stored | None:
+async def delete(
+    store: Store, document: Any, found: Stored, *, session: Any = None, guard: dict[str, Any] | None = None
+) -> Stored | None:
     """Delete a document by its own ``delete()``, delete rules and files included.
 
-    Return the document as it was; None if somebody else had deleted it. A ``delete()`` that deletes nothing (it marks
+    Return the document as it was; None if somebody else had deleted it, or if it does not match ``guard`` any more
+    (delete rules are carried out before that is known). A ``delete()`` that deletes nothing (it marks
     the document, say) counts as done, and ``found`` is returned.
     """
-    deletion = _Deletion(document._get_collection(), store, found["_id"], session)
+    deletion = _Deletion(document._get_collection(), store, found["_id"], session, guard)
     object.__setattr__(document, "_get_collection", lambda: deletion)
     try:
         await asyncio.to_thread(_call, document.delete)

@@ -1,6 +1,7 @@
 """The life of one operation on one resource, in order.
 
-Every way in (a request, a batch, the command line) makes an :class:`Operation` and gives it to :meth:`Resource.run`::
+Every way in (a request, a batch, the command line) makes an :class:`Operation` and gives it to
+:meth:`Resource.run`, or takes its parts one by one, as a batch does that must tell of nothing before its commit::
 
     prerun → pre signal → decode → validate → write → diff → post signal → success or failure → postrun
 
@@ -20,7 +21,15 @@ from typing import Any, Literal
 from bzz import model as typed
 from bzz import overridden
 from bzz.delivery.hooks import Hooks, announce, is_heard
-from bzz.errors import ConflictError, DuplicateError, FieldError, MissingDocumentError, ValidationError
+from bzz.errors import (
+    ConflictError,
+    DuplicateError,
+    FieldError,
+    MissingDocumentError,
+    PreconditionFailedError,
+    ValidationError,
+)
+from bzz.etag import etag_of, matches
 from bzz.model import Assignments, Schema, Stored
 from bzz.storage import Store
 
@@ -61,7 +70,8 @@ class Operation:
 
     ``data`` is the parsed body: a dict from JSON, or a list of ``(name, value)`` pairs from a form. A ``pre_``
     receiver may change it in place, and what it leaves is what is decoded. ``session`` is the session of the
-    transaction that the operation is part of.
+    transaction that the operation is part of. ``if_match`` is the value of an ``If-Match`` header: an update or
+    a deletion then concerns exactly the state of the document that it names.
     """
 
     action: Action
@@ -70,6 +80,7 @@ class Operation:
     arguments: Mapping[str, list[str]] = field(default_factory=dict)
     handler: Any = None
     session: Any = None
+    if_match: str | None = None
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -127,19 +138,43 @@ class Resource:
 
         Raises what the operation raised, unchanged: any of :mod:`bzz.errors`, or what a receiver raised.
         """
-        payload = {"operation": operation, "task": operation, "args": operation.args, "kwargs": operation.arguments}
         try:
-            await self.hooks.run_event("prerun", **payload)
+            await self.start(operation)
             outcome = await self.perform(operation)
+        except BaseException:
+            await self.fail(operation)
+            raise
+        await self.complete(operation, outcome)
+        return outcome
+
+    async def start(self, operation: Operation) -> None:
+        """Announce that an operation starts; whoever raises ends it, which is a failure like any other."""
+        await self._event("prerun", operation)
+
+    async def complete(self, operation: Operation, outcome: Outcome) -> None:
+        """Tell of what an operation did, once it is certain that it stays done."""
+        try:
             await self.tell(operation, outcome)
         except BaseException:
-            await self.hooks.run_event("failure", **payload, exc_info=sys.exc_info())
+            await self.fail(operation)
             raise
-        else:
-            await self.hooks.run_event("success", **payload, return_value=outcome)
-            return outcome
+        try:
+            await self._event("success", operation, return_value=outcome)
         finally:
-            await self.hooks.run_event("postrun", **payload)
+            await self._event("postrun", operation)
+
+    async def fail(self, operation: Operation) -> None:
+        """Tell that an operation that had started failed; call it while its exception is being handled."""
+        try:
+            await self._event("failure", operation, exc_info=sys.exc_info())
+        finally:
+            await self._event("postrun", operation)
+
+    async def _event(self, event: str, operation: Operation, **more: Any) -> None:
+        args, kwargs = operation.args, operation.arguments
+        await self.hooks.run_event(
+            event, operation=operation, task=operation, args=args, kwargs=kwargs, **more
+        )
 
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
@@ -201,13 +236,18 @@ class Resource:
 
     async def _update(self, operation: Operation) -> Outcome:
         if self._is_heard("pre_update_instance"):
-            found = await self._find(operation)
+            found = await self._find_as_named(operation)
             instance = typed.from_stored(self.schema, found)
             await self._ask(operation, data=operation.data, instance=instance)
         target = self._target(operation)
         assignments = self._decode(operation.data, creating=False)
         replaces = self.options.put == "replace"
-        if assignments and not replaces and self._can_write_unread(assignments):
+        if (
+            assignments
+            and not replaces
+            and operation.if_match is None
+            and self._can_write_unread(assignments)
+        ):
             update = typed.direct_update(self.schema, assignments)
             if update is not None:
                 before = await self._named(
@@ -227,7 +267,7 @@ class Resource:
         # Writers of one process take turns: without this, n of them would read and lose n²/2 times.
         async with self._turns.setdefault(operation.key, asyncio.Lock()):
             while True:
-                before = await self._find(operation)
+                before = await self._find_as_named(operation)
                 outcome = await self._write_over(before, operation, assignments, replaces=replaces)
                 if outcome is not None:
                     return outcome
@@ -259,19 +299,27 @@ class Resource:
         return None if replaced is None else self._changed(replaced, update.apply(replaced))
 
     async def _delete(self, operation: Operation) -> Outcome:
-        target = self._target(operation)
         if self._is_heard("pre_delete_instance"):
-            instance = typed.from_stored(self.schema, await self._find(operation))
+            instance = typed.from_stored(self.schema, await self._find_as_named(operation))
             await self._ask(operation, instance=instance)
-        if overridden.deletes_itself(self.schema):
-            found = await self._find(operation)
-            document = typed.from_stored(self.schema, found)
-            before = await overridden.delete(self.store, document, found, session=operation.session)
+        before = None
+        if operation.if_match in {None, "*"}:
+            before = await self._delete_matching(operation, self._target(operation))
         else:
-            before = await self.store.delete(target, session=operation.session)
+            # Lost against another writer, it is read again, and then it is no longer what was named.
+            while before is None:
+                found = await self._find_as_named(operation)
+                before = await self._delete_matching(operation, self.store.exactly(found))
         if before is None:
             raise self._missing()
         return Outcome(before=before)
+
+    async def _delete_matching(self, operation: Operation, target: dict[str, Any]) -> Stored | None:
+        if not overridden.deletes_itself(self.schema):
+            return await self.store.delete(target, session=operation.session)
+        found = await self._find(operation)
+        document = typed.from_stored(self.schema, found)
+        return await overridden.delete(self.store, document, found, session=operation.session, guard=target)
 
     # What the steps share ----------------------------------------------------------------------------------------
 
@@ -305,6 +353,13 @@ class Resource:
         found = await self.store.find_one(self._target(operation), session=operation.session)
         if found is None:
             raise self._missing()
+        return found
+
+    async def _find_as_named(self, operation: Operation) -> Stored:
+        """Find the document, in the state that ``if_match`` names."""
+        found = await self._find(operation)
+        if operation.if_match is not None and not matches(operation.if_match, found):
+            raise PreconditionFailedError(f"This {self.name} has changed.", etag_of(found))
         return found
 
     def _missing(self) -> MissingDocumentError:
