@@ -1,0 +1,76 @@
+"""Models as bzz reads them: schema, codec, bodies, documents, diffs, queries. Pure: no I/O, no HTTP."""
+
+from __future__ import annotations
+
+# Each of these registers how its fields travel.
+from bzz.model import containers, dynamic, geo, references, scalars, temporal  # noqa: F401
+from bzz.model.body import parse_form, parse_json
+from bzz.model.codec import (
+    Assignments,
+    decode_form,
+    decode_object,
+    encode,
+    encode_bytes,
+    encode_diff,
+    encode_list_bytes,
+    encode_plain,
+    encode_value,
+    key_filter,
+    key_from_text,
+    key_to_text,
+)
+from bzz.model.diff import Change, apply, diff, load
+from bzz.model.document import (
+    Update,
+    assign,
+    changes,
+    direct_update,
+    from_stored,
+    new_document,
+    pending_references,
+    pending_sequences,
+    to_stored,
+    validate,
+)
+from bzz.model.equality import same
+from bzz.model.field import FieldSpec
+from bzz.model.query import ListQuery, compile_query
+from bzz.model.schema import Path, Schema, Stored
+
+__all__ = [
+    "Assignments",
+    "Change",
+    "FieldSpec",
+    "ListQuery",
+    "Path",
+    "Schema",
+    "Stored",
+    "Update",
+    "apply",
+    "assign",
+    "changes",
+    "compile_query",
+    "decode_form",
+    "decode_object",
+    "diff",
+    "direct_update",
+    "encode",
+    "encode_bytes",
+    "encode_diff",
+    "encode_list_bytes",
+    "encode_plain",
+    "encode_value",
+    "from_stored",
+    "key_filter",
+    "key_from_text",
+    "key_to_text",
+    "load",
+    "new_document",
+    "parse_form",
+    "parse_json",
+    "pending_references",
+    "pending_sequences",
+    "same",
+    "to_stored",
+    "validate",
+]

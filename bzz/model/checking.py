@@ -1,0 +1,90 @@
+"""mongoengine's validation of a document, field by field, so that every error keeps its place.
+
+mongoengine itself stops at an exception that is not its own, and reads the primary key (perhaps from the
+network) to print it. A class or a field with a ``validate`` of its own is asked through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pymongo.errors
+from mongoengine.base import BaseDocument
+
+from bzz.errors import BzzError, FieldError, ValidationError
+from bzz.model.field import FieldSpec
+from bzz.model.refusal import child, flatten
+from bzz.model.schema import Schema
+
+__all__ = ["attempt", "check_constraints", "check_document", "check_field", "check_stored"]
+
+
+def attempt(check: Callable[[], Any], pointer: str, errors: list[FieldError], value: Any = None) -> None:
+    """Run a validator of the user's and collect what it raises.
+
+    An error of the database, and a veto, are not about the value: they go on.
+    """
+    try:
+        check()
+    except ValidationError as error:
+        errors.extend(FieldError(pointer + at, detail) for at, detail in error.errors)
+    except (BzzError, pymongo.errors.PyMongoError):
+        raise
+    except Exception as error:  # it may fail in any way; the value is what it refused
+        errors.extend(flatten(error, pointer, value))
+
+
+def check_document(document: Any, pointer: str, errors: list[FieldError]) -> None:
+    """Collect everything that is wrong with a document or embedded document; ``clean()`` is called."""
+    cls = type(document)
+    before = len(errors)
+    if cls.validate is not BaseDocument.validate:
+        attempt(lambda: document.validate(clean=True), pointer, errors, document)
+        if len(errors) == before:
+            check_stored(document, pointer, errors)
+        return
+    if cls.clean is not BaseDocument.clean:
+        attempt(document.clean, pointer, errors, document)
+    schema = Schema.of(cls)
+    for name in document._fields_ordered:
+        if name != "_cls":
+            spec = schema.fields.get(name) or Schema.untyped(name)
+            check_field(spec, document._data.get(name), child(pointer, name), errors)
+
+
+def check_field(spec: FieldSpec, value: Any, pointer: str, errors: list[FieldError]) -> None:
+    """Collect what is wrong with the value of one field; None where it is required counts."""
+    if value is not None:
+        spec.validate(value, pointer, errors)
+    elif spec.required and not spec.automatic:
+        errors.append(FieldError(pointer, "this field is required"))
+
+
+def check_stored(document: Any, pointer: str, errors: list[FieldError]) -> None:
+    """Collect what MongoDB cannot keep of a document that its own ``validate`` accepts."""
+    schema = Schema.of(type(document))
+    for name in document._fields_ordered:
+        value = document._data.get(name)
+        if value is not None and name != "_cls":
+            spec = schema.fields.get(name) or Schema.untyped(name)
+            spec.check(value, child(pointer, name), errors)
+
+
+class _Constraints:
+    """A field that only knows its ``choices`` and ``validation``."""
+
+    def __init__(self, field: Any) -> None:
+        self._field = field
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._field, name)
+
+    def validate(self, value: Any, **options: Any) -> None:
+        """Accept everything: the items are looked at one by one, each with its own place."""
+
+
+def check_constraints(field: Any, value: Any, pointer: str, errors: list[FieldError]) -> None:
+    """Collect what ``choices`` and ``validation`` of a field have against a value, and nothing else."""
+    if field.choices or field.validation is not None:
+        attempt(lambda: type(field)._validate(_Constraints(field), value), pointer, errors, value)

@@ -1,0 +1,359 @@
+"""Fields that hold others: lists, maps, embedded documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from mongoengine import EmbeddedDocument, fields
+from mongoengine.base import get_document
+from mongoengine.errors import NotRegistered
+
+from bzz.errors import FieldError, ValidationError
+from bzz.model.checking import attempt, check_constraints, check_document, check_stored
+from bzz.model.encoding import encoder_of
+from bzz.model.field import FieldSpec, describes, known_class, spec_for
+from bzz.model.instances import create, decode_fields, load, load_fields, revive, store
+from bzz.model.refusal import child, kind_of, refuse
+from bzz.model.schema import Schema
+from bzz.model.storable import check_text
+from bzz.model.untyped import check_key, encode_value
+
+__all__ = ["EmbeddedSpec", "GenericEmbeddedSpec", "ListSpec", "MapSpec"]
+
+
+class ContainerSpec(FieldSpec):
+    """What lists and maps share: items that all travel like one field."""
+
+    ordered = False
+
+    @cached_property
+    def items(self) -> FieldSpec:
+        """How the items travel, also the untyped ones."""
+        return (
+            spec_for(self.field.field, self.name)
+            if self.field.field is not None
+            else Schema.untyped(self.name)
+        )
+
+    @property
+    def item(self) -> FieldSpec | None:
+        return self.items if self.field.field is not None else None
+
+    @property
+    def encoder(self) -> Callable[[Any], Any] | None:
+        return None if self.items.encoder is None else self.encode
+
+    def decode_item(self, value: Any, pointer: str) -> Any:
+        """Decode one item; null is an item of untyped containers only."""
+        if value is None and self.field.field is not None:
+            raise refuse(pointer, "null is not allowed here")
+        return None if value is None else self.items.decode(value, pointer)
+
+    def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        if type(self.field).validate is not known_class(self.field).validate:
+            super().validate(value, pointer, errors)
+            return
+        check_constraints(self.field, value, pointer, errors)
+        before = len(errors)
+        self.validate_items(value, pointer, errors)
+        if len(errors) == before and self.field.required and not value:
+            errors.append(FieldError(pointer, "this field is required and cannot be empty"))
+
+    def validate_items(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        """Collect what is wrong with the items, each at its place."""
+        raise NotImplementedError
+
+    def _validate_item(self, item: Any, pointer: str, errors: list[FieldError]) -> None:
+        if item is not None:
+            self.items.validate(item, pointer, errors)
+        elif self.field.field is not None:
+            errors.append(FieldError(pointer, "null is not allowed here"))
+
+
+@describes(fields.ListField, fields.SortedListField, fields.EmbeddedDocumentListField)
+class ListSpec(ContainerSpec):
+    """A list. JSON: an array; forms and queries: the name repeated."""
+
+    repeatable = True
+
+    def decode(self, value: Any, pointer: str) -> Any:
+        if not isinstance(value, list):
+            raise refuse(pointer, f"expected an array, not {kind_of(value)}")
+        result: list[Any] = []
+        errors: list[FieldError] = []
+        for index, item in enumerate(value):
+            try:
+                result.append(self.decode_item(item, child(pointer, index)))
+            except ValidationError as error:
+                errors.extend(error.errors)
+        if errors:
+            raise ValidationError(errors)
+        return result
+
+    def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
+        if list(texts) == [""] and not self.items.textual:
+            return []  # the only way in which a form can say: empty
+        values = [self.items.decode_text([text], child(pointer, index)) for index, text in enumerate(texts)]
+        if None in values:
+            raise refuse(pointer, "an item must not be empty")
+        return values
+
+    def store(self, value: Any) -> Any:
+        items = [None if item is None else self.items.store(item) for item in list(value)]
+        if isinstance(self.field, fields.SortedListField):
+            ordering = self.field._ordering
+            by = None if ordering is None else lambda item: item[ordering]
+            items.sort(key=by, reverse=self.field._order_reverse)
+        return items
+
+    def load(self, stored: Any) -> Any:
+        if not isinstance(stored, list):
+            return load(self.items, stored)
+        return [None if item is None else load(self.items, item) for item in stored]
+
+    def revive(self, stored: Any) -> Any:
+        return [None if item is None else self.items.revive(item) for item in stored]
+
+    def encode(self, stored: Any) -> Any:
+        if not isinstance(stored, list):
+            return encode_value(stored)
+        encode = self.items.encode
+        return [None if item is None else encode(item) for item in stored]
+
+    def encode_loaded(self, loaded: Any) -> Any:
+        if not isinstance(loaded, list):
+            return encode_value(loaded)
+        return [None if item is None else self.items.encode_loaded(item) for item in loaded]
+
+    def validate_items(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        if not isinstance(value, (list, tuple)):
+            attempt(lambda: self.field.validate(value), pointer, errors, value)
+            return
+        if self.field.max_length is not None and len(value) > self.field.max_length:
+            errors.append(FieldError(pointer, "List is too long"))
+        before = len(errors)
+        for index, item in enumerate(list(value)):
+            self._validate_item(item, child(pointer, index), errors)
+        if len(errors) == before and isinstance(self.field, fields.SortedListField):
+            self.check(value, pointer, errors)
+
+    def check(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        before = len(errors)
+        for index, item in enumerate(list(value)):
+            if item is not None:
+                self.items.check(item, child(pointer, index), errors)
+        if len(errors) == before and isinstance(self.field, fields.SortedListField):
+            try:
+                self.store(value)
+            except (TypeError, KeyError, ValueError):
+                errors.append(FieldError(pointer, "the items cannot be sorted"))
+
+    def query(self, value: Any) -> tuple[str, Any]:
+        return self.items.query(value)
+
+
+@describes(fields.DictField, fields.MapField)
+class MapSpec(ContainerSpec):
+    """A dict with free keys. JSON: an object; its keys may not look like operators or paths."""
+
+    comparable = False
+
+    def decode(self, value: Any, pointer: str) -> Any:
+        if not isinstance(value, dict):
+            raise refuse(pointer, f"expected an object, not {kind_of(value)}")
+
+        result: dict[str, Any] = {}
+        errors: list[FieldError] = []
+        for key, item in value.items():
+            place = child(pointer, key)
+            try:
+                check_key(key, place, reserved=self.field.field is None)
+                result[key] = self.decode_item(item, place)
+            except ValidationError as error:
+                errors.extend(error.errors)
+        if errors:
+            raise ValidationError(errors)
+        return result
+
+    def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
+        raise refuse(pointer, "an object cannot be written as text: send JSON")
+
+    def store(self, value: Any) -> Any:
+        return {key: None if item is None else self.items.store(item) for key, item in dict(value).items()}
+
+    def load(self, stored: Any) -> Any:
+        return {key: None if item is None else load(self.items, item) for key, item in stored.items()}
+
+    def revive(self, stored: Any) -> Any:
+        return {key: None if item is None else self.items.revive(item) for key, item in stored.items()}
+
+    def encode(self, stored: Any) -> Any:
+        if not isinstance(stored, dict):
+            return encode_value(stored)
+        return {key: None if item is None else self.items.encode(item) for key, item in stored.items()}
+
+    def encode_loaded(self, loaded: Any) -> Any:
+        if not isinstance(loaded, dict):
+            return encode_value(loaded)
+        return {key: None if item is None else self.items.encode_loaded(item) for key, item in loaded.items()}
+
+    def validate_items(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            attempt(lambda: self.field.validate(value), pointer, errors, value)
+            return
+        for key, item in dict(value).items():
+            place = child(pointer, key)
+            check_text(key, place, errors)
+            if key.startswith("$") or "\0" in key:
+                errors.append(FieldError(place, 'a key must not start with "$" or hold NUL'))
+            self._validate_item(item, place, errors)
+
+    def check(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        for key, item in dict(value).items():
+            if item is not None:
+                self.items.check(item, child(pointer, key), errors)
+
+
+class EmbeddingSpec(FieldSpec):
+    """What both embedded fields share."""
+
+    ordered = False
+    comparable = False
+
+    def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
+        raise refuse(pointer, "an object cannot be written as text: name its fields, or send JSON")
+
+    def schema_for(self, name: Any, pointer: str) -> Schema:
+        """Return the schema of the class that ``_cls`` names; raises ValidationError."""
+        raise NotImplementedError
+
+    def schema_of(self, loaded: dict[str, Any]) -> Schema | None:
+        """Return the schema of a stored or loaded value, None if it names no known class."""
+        raise NotImplementedError
+
+    def decode(self, value: Any, pointer: str) -> Any:
+        if not isinstance(value, dict):
+            raise refuse(pointer, f"expected an object, not {kind_of(value)}")
+        schema = self.schema_for(value.get("_cls"), child(pointer, "_cls"))
+        members = {name: item for name, item in value.items() if name != "_cls"} if "_cls" in value else value
+        return create(schema, decode_fields(schema, members, pointer))
+
+    def load(self, stored: Any) -> Any:
+        schema = self.schema_of(stored)
+        if schema is None:
+            raise ValueError("not an embedded document of a known class")
+        return load_fields(schema, stored)
+
+    def encode_loaded(self, loaded: Any) -> Any:
+        schema = self.schema_of(loaded) if isinstance(loaded, dict) else None
+        if schema is None:
+            return encode_value(loaded)
+        return {
+            name: value
+            if name == "_cls" or value is None
+            else schema.field(name, "").encode_loaded(value)
+            if name in schema.fields
+            else encode_value(value)
+            for name, value in loaded.items()
+        }
+
+    def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        known = known_class(self.field)
+        if type(self.field).validate is not known.validate or not isinstance(value, EmbeddedDocument):
+            super().validate(value, pointer, errors)
+            return
+        check_constraints(self.field, value, pointer, errors)
+        if not self.holds(value):
+            errors.append(FieldError(pointer, "this embedded document is of another class"))
+        else:
+            check_document(value, pointer, errors)
+
+    def holds(self, value: Any) -> bool:
+        """Whether the field may hold this embedded document."""
+        return True
+
+    def check(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
+        if isinstance(value, EmbeddedDocument):
+            check_stored(value, pointer, errors)
+
+
+@describes(fields.EmbeddedDocumentField)
+class EmbeddedSpec(EmbeddingSpec):
+    """An embedded document. JSON: an object; a polymorphic one names its class in ``_cls``."""
+
+    @property
+    def embedded(self) -> Schema | None:
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return Schema.of(self.field.document_type)
+
+    def schema_for(self, name: Any, pointer: str) -> Schema:
+        if name is None:
+            return self._schema
+        schema = self._schema.subclass(name) if self._schema.polymorphic else None
+        if schema is None:
+            raise refuse(pointer, "this is no class of this field")
+        return schema
+
+    def schema_of(self, loaded: dict[str, Any]) -> Schema | None:
+        return self._schema.of_stored(loaded)
+
+    def store(self, value: Any) -> Any:
+        return store(value) if isinstance(value, EmbeddedDocument) else self.field.to_mongo(value)
+
+    def revive(self, stored: Any) -> Any:
+        return revive(self._schema, stored)
+
+    def encode(self, stored: Any) -> Any:
+        return encoder_of(self._schema)(stored) if isinstance(stored, dict) else encode_value(stored)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, self.field.document_type)
+
+
+@describes(fields.GenericEmbeddedDocumentField)
+class GenericEmbeddedSpec(EmbeddingSpec):
+    """An embedded document of any class, or of those in ``choices``. JSON: an object with ``_cls``."""
+
+    @property
+    def candidates(self) -> Sequence[Schema]:
+        return [Schema.of(choice) for choice in self.field.choices or () if isinstance(choice, type)]
+
+    def schema_for(self, name: Any, pointer: str) -> Schema:
+        schema = self._registered(name)
+        choices = self.candidates
+        if schema is None or (choices and not any(issubclass(schema.model, one.model) for one in choices)):
+            raise refuse(pointer, "expected the name of a class that this field may hold")
+        return schema
+
+    def schema_of(self, loaded: dict[str, Any]) -> Schema | None:
+        return self._registered(loaded.get("_cls"))
+
+    def _registered(self, name: Any) -> Schema | None:
+        try:
+            found = get_document(name) if isinstance(name, str) else None
+        except NotRegistered:
+            return None
+        if found is None or found._class_name != name or not issubclass(found, EmbeddedDocument):
+            return None
+        return Schema.of(found)
+
+    def store(self, value: Any) -> Any:
+        return {**store(value), "_cls": value._class_name}
+
+    def load(self, stored: Any) -> Any:
+        return {"_cls": stored["_cls"], **super().load(stored)}
+
+    def revive(self, stored: Any) -> Any:
+        schema = self.schema_of(stored)
+        return stored if schema is None else revive(schema, stored)
+
+    def encode(self, stored: Any) -> Any:
+        schema = self.schema_of(stored) if isinstance(stored, dict) else None
+        if schema is None:
+            return encode_value(stored)
+        return {"_cls": schema.class_name, **encoder_of(schema)(stored)}

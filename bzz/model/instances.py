@@ -1,0 +1,246 @@
+"""Documents and embedded documents, made and taken apart without a single byte of network.
+
+mongoengine's own way would read references (``_from_son`` of a cached reference), count sequences
+(``to_mongo``) and write defaults of fields that nobody touched. Here a document remembers what it was made
+from (:class:`Origin`), so that whatever was not changed is stored exactly as it was: unknown fields, values
+of an older model, fields that are missing although they have a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, EmbeddedDocument, fields
+from mongoengine.base import BaseDocument
+
+from bzz.errors import FieldError, ValidationError
+from bzz.model.equality import same
+from bzz.model.field import FieldSpec
+from bzz.model.refusal import child
+from bzz.model.schema import Schema, Stored
+from bzz.model.untyped import load_value, normalize
+
+__all__ = ["Origin", "create", "decode_fields", "load", "load_fields", "revive", "set_field", "store"]
+
+_ORIGIN = "_bzz_origin"
+# A class with a to_mongo of its own is stored by it; all others without their chance to count sequences.
+_STOCK = frozenset(
+    cls.to_mongo
+    for cls in (BaseDocument, Document, DynamicDocument, EmbeddedDocument, DynamicEmbeddedDocument)
+)
+
+
+class Origin:
+    """What a document was made from: its stored form, and the defaults that filled the gaps."""
+
+    __slots__ = ("defaults", "stored")
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+        self.defaults: dict[str, Any] = {}
+
+    @staticmethod
+    def of(document: Any) -> Origin | None:
+        """Return the origin of a revived document, None for a new one."""
+        found = document.__dict__.get(_ORIGIN)
+        return found if isinstance(found, Origin) else None
+
+
+def decode_fields(schema: Schema, value: Mapping[str, Any], pointer: str) -> dict[str, Any]:
+    """Decode the members of a JSON object into typed values by field name; null is None.
+
+    Raises one ValidationError with everything that is wrong.
+    """
+    values: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for name, item in value.items():
+        place = child(pointer, name)
+        try:
+            spec = schema.field(name, place)
+            values[name] = None if item is None else spec.decode(item, place)
+        except ValidationError as error:
+            errors.extend(error.errors)
+    if errors:
+        raise ValidationError(errors)
+    return values
+
+
+def create(schema: Schema, values: Mapping[str, Any], *, created: bool = True) -> Any:
+    """Make an instance of the class with these typed values; defaults fill the rest."""
+    declared = {name: value for name, value in values.items() if name in schema.fields}
+    document = schema.model(**declared, __auto_convert=False, _created=created)
+    for name, value in values.items():
+        if name not in declared:
+            set_dynamic(document, name, value)
+    return document
+
+
+def set_dynamic(document: Any, name: str, value: Any) -> None:
+    """Set a dynamic field without mongoengine's reading of dicts with ``_cls`` as documents."""
+    field = document._dynamic_fields.get(name)
+    if field is None:
+        if value is None:
+            return
+        field = fields.DynamicField(db_field=name, null=True)
+        field.name = name
+        document._dynamic_fields[name] = field
+        if name not in document._fields_ordered:
+            document._fields_ordered += (name,)
+    # As mongoengine's own deletion of a dynamic field: null without being stored as null.
+    field.null = value is not None
+    document._data[name] = value
+    if hasattr(document, "_changed_fields"):
+        document._mark_as_changed(name)
+
+
+def set_field(document: Any, spec: FieldSpec, value: Any) -> None:
+    """Assign a typed value (None unsets it) to a declared or dynamic field of a document."""
+    name = spec.name
+    if name not in document._fields:
+        set_dynamic(document, name, value)
+        return
+    origin = Origin.of(document)
+    if origin is not None:
+        origin.defaults.pop(name, None)
+    if value is None and spec.automatic:
+        # Assigning None would count the sequence up, over the network.
+        document._data[name] = None
+        document._mark_as_changed(name)
+        return
+    setattr(document, name, value)
+
+
+def revive(schema: Schema, stored: Stored) -> Any:
+    """Make the document that this stored one is, of its concrete class, not created and not changed."""
+    schema = schema.of_stored(stored)
+    declared: dict[str, Any] = {}
+    dynamic: dict[str, Any] = {}
+    for key, value in stored.items():
+        spec = schema.by_db_name.get(key)
+        if spec is not None:
+            declared[spec.name] = _revived(spec, value)
+        elif schema.dynamic and not key.startswith("_") and key not in schema.fields:
+            dynamic[key] = _revived(schema.untyped(key), value)
+    document = schema.model(**declared, __auto_convert=False, _created=False)
+    for name, value in dynamic.items():
+        set_dynamic(document, name, value)
+    document._changed_fields = []
+    _remember(schema, document, stored)
+    return document
+
+
+def _revived(spec: FieldSpec, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return spec.revive(value)
+    except Exception:  # a value of an older model: the user's to_python may fail in any way; kept as it is
+        return value
+
+
+def _remember(schema: Schema, document: Any, stored: Stored) -> None:
+    origin = Origin(stored)
+    document.__dict__[_ORIGIN] = origin
+    for name, spec in schema.fields.items():
+        if stored.get(spec.db_name) is None:
+            value = document._data.get(name)
+            if value is not None:
+                try:
+                    origin.defaults[name] = spec.store(value)
+                except Exception:  # a default that the field itself refuses; validation will say so
+                    continue
+
+
+def store(document: Any) -> Stored:
+    """Return what MongoDB is to keep of a document; None is dropped as mongoengine does.
+
+    A missing sequence stays missing: nothing is counted up here.
+    """
+    cls = type(document)
+    schema = Schema.of(cls)
+    if cls.to_mongo not in _STOCK:
+        return dict(normalize(document.to_mongo()))
+    origin = Origin.of(document)
+    result: Stored = {}
+    if schema.polymorphic:
+        result["_cls"] = schema.class_name
+    for name in document._fields_ordered:
+        if name == "_cls":
+            continue
+        spec = schema.fields.get(name)
+        if spec is None:
+            _store_dynamic(document, name, result, origin)
+        else:
+            _store_field(document, spec, result, origin)
+    if origin is not None:
+        for key, value in origin.stored.items():
+            if key not in result and _hidden(schema, document, key):
+                result[key] = value
+    return {"_id": result.pop("_id"), **result} if "_id" in result else result
+
+
+def _store_field(document: Any, spec: FieldSpec, result: Stored, origin: Origin | None) -> None:
+    value = document._data.get(spec.name)
+    stored = None if value is None else spec.store(value)
+    if origin is not None:
+        before = origin.stored.get(spec.db_name)
+        if before is None:
+            if spec.name in origin.defaults and same(stored, origin.defaults[spec.name]):
+                stored = None
+            if stored is None and spec.db_name not in origin.stored:
+                return
+            if stored is None:
+                result[spec.db_name] = None
+                return
+        elif stored is not None and _unchanged(spec, before, stored):
+            stored = before
+    if stored is not None or (spec.field.null and spec.db_name != "_id"):
+        result[spec.db_name] = stored
+
+
+def _unchanged(spec: FieldSpec, before: Any, stored: Any) -> bool:
+    if same(before, stored):
+        return True
+    try:  # a value that the field reads and writes differently, which nobody has touched
+        return same(spec.store(spec.revive(before)), stored)
+    except Exception:  # what could not be read was changed if it is different now
+        return False
+
+
+def _store_dynamic(document: Any, name: str, result: Stored, origin: Origin | None) -> None:
+    field = document._dynamic_fields.get(name)
+    value = document._data.get(name)
+    if field is None or name in result:
+        return
+    if value is not None:
+        result[name] = Schema.untyped(name).store(value)
+    elif field.null or (origin is not None and name in origin.stored and origin.stored[name] is None):
+        result[name] = None
+
+
+def _hidden(schema: Schema, document: Any, key: str) -> bool:
+    """Whether a stored key is none that the document knows, so that it has to be carried along."""
+    return key not in schema.by_db_name and key not in document._dynamic_fields
+
+
+def load_fields(schema: Schema, stored: Stored) -> dict[str, Any]:
+    """Return the loaded view of a stored document: every declared field by name, None where missing."""
+    schema = schema.of_stored(stored)
+    view: dict[str, Any] = {"_cls": schema.class_name} if schema.polymorphic else {}
+    for name, spec in schema.fields.items():
+        value = stored.get(spec.db_name)
+        view[name] = None if value is None else load(spec, value)
+    if schema.dynamic:
+        for key, value in stored.items():
+            if value is not None and key not in schema.by_db_name and key not in view and key[:1] != "_":
+                view[key] = load_value(value)
+    return view
+
+
+def load(spec: FieldSpec, value: Any) -> Any:
+    """Load one stored value (never None); what the field cannot read is loaded as untyped."""
+    try:
+        return spec.load(value)
+    except Exception:  # a value of an older model; the user's to_python may fail in any way
+        return load_value(value)

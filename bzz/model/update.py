@@ -1,0 +1,206 @@
+"""Writes: what MongoDB is told to change, and what it will have then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bzz.errors import FieldError, ValidationError
+from bzz.model.checking import check_field
+from bzz.model.equality import same
+from bzz.model.field import FieldSpec
+from bzz.model.pending import is_complete
+from bzz.model.refusal import child
+from bzz.model.schema import Path, Schema, Stored
+from bzz.model.untyped import fresh
+
+__all__ = ["Update", "changes", "direct_update"]
+
+# An array of objects has "$type": "object" too, and a dotted path cannot be set in it.
+_IS_OBJECT = {"$type": "object", "$not": {"$type": "array"}}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update of one document, in database names.
+
+    ``set`` maps dotted paths to stored values, ``unset`` lists dotted paths. ``guard`` is an extra filter
+    that the document must match for the update to mean what it says.
+    """
+
+    set: dict[str, Any] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    guard: dict[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.set or self.unset)
+
+    def command(self) -> dict[str, Any]:
+        """Return the update document for the driver; empty if there is nothing to do."""
+        command: dict[str, Any] = {}
+        if self.set:
+            command["$set"] = self.set
+        if self.unset:
+            command["$unset"] = dict.fromkeys(self.unset, "")
+        return command
+
+    def apply(self, before: Stored) -> Stored:
+        """Return what MongoDB has after this update of ``before``, which stays as it is.
+
+        New fields come in the order in which MongoDB adds them. Raises ValueError where MongoDB refuses:
+        a path through something that is neither an object nor a position in an array.
+        """
+        after = fresh(before)
+        steps = [(path, True) for path in self.set] + [(path, False) for path in self.unset]
+        for path, setting in sorted(steps, key=lambda step: _order(step[0])):
+            parts = path.split(".")
+            if setting:
+                _set(after, parts, fresh(self.set[path]))
+            else:
+                _unset(after, parts)
+        return dict(after)
+
+
+def _order(path: str) -> list[tuple[int, int, str]]:
+    # MongoDB goes through the paths by name, numeric ones by value.
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.split(".")]
+
+
+def _set(target: Any, parts: list[str], value: Any) -> None:
+    name, *rest = parts
+    if isinstance(target, list):
+        position = int(name) if name.isdigit() else -1
+        if not 0 <= position < len(target):
+            raise ValueError(f"no position {name} in the array")
+        if rest:
+            _set(target[position], rest, value)
+        else:
+            target[position] = value
+    elif not isinstance(target, dict):
+        raise ValueError(f"cannot set {name}: its parent is not an object")
+    elif rest:
+        _set(target.setdefault(name, {}), rest, value)
+    else:
+        target[name] = value
+
+
+def _unset(target: Any, parts: list[str]) -> None:
+    name, *rest = parts
+    if isinstance(target, list):
+        if name.isdigit() and int(name) < len(target):
+            if rest:
+                _unset(target[int(name)], rest)
+            else:
+                target[int(name)] = None
+    elif isinstance(target, dict) and name in target:
+        if rest:
+            _unset(target[name], rest)
+        else:
+            del target[name]
+
+
+def changes(before: Stored, after: Stored) -> Update:
+    """Return the smallest update by fields that turns ``before`` into ``after``.
+
+    It reaches into objects with dotted paths as long as MongoDB can name every key on the way; lists and
+    everything else are set whole. The guard names the objects that the paths go through.
+    """
+    sets: dict[str, Any] = {}
+    unsets: list[str] = []
+    guard: dict[str, Any] = {}
+    _compare(before, after, "", sets, unsets, guard)
+    return Update(sets, tuple(unsets), guard)
+
+
+def _compare(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    prefix: str,
+    sets: dict[str, Any],
+    unsets: list[str],
+    guard: dict[str, Any],
+) -> None:
+    for key in before:
+        if key not in after:
+            unsets.append(prefix + key)
+    for key, new in after.items():
+        if key not in before:
+            sets[prefix + key] = fresh(new)
+        elif not same(before[key], new):
+            old = before[key]
+            if _comparable(old, new):
+                guard[prefix + key] = _IS_OBJECT
+                _compare(old, new, f"{prefix}{key}.", sets, unsets, guard)
+            else:
+                sets[prefix + key] = fresh(new)
+
+
+def _comparable(old: Any, new: Any) -> bool:
+    """Whether the difference of two values is said shorter by their keys than by the whole."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or not (old.keys() & new.keys()):
+        return False
+    if not same(old.get("_cls"), new.get("_cls")):
+        return False
+    return all(map(_nameable, old)) and all(map(_nameable, new))
+
+
+def _nameable(key: str) -> bool:
+    return bool(key) and "." not in key and not key.startswith("$")
+
+
+def direct_update(schema: Schema, assignments: Mapping[Path, Any]) -> Update | None:
+    """Turn assignments into an update without having the document, None where that is not enough.
+
+    Each value is validated by its own field. It is not enough where ``clean()`` or ``validate()`` of the
+    model look at the whole, where a value has to be made up by the server, and where the paths overlap.
+    The primary key is never set: it goes into the guard. Raises ValidationError.
+    """
+    if _needs_document(schema) or _overlap(assignments):
+        return None
+    sets: dict[str, Any] = {}
+    unsets: list[str] = []
+    guard: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for path, value in assignments.items():
+        spec, database_path = _locate(schema, path, guard)
+        if value is None:
+            if spec.automatic:
+                return None  # it is counted up
+            value = spec.default()
+        if spec.db_name in schema.model._meta.get("shard_key", ()) or not is_complete(value):
+            return None
+        pointer = "".join(child("", name) for name in path)
+        check_field(spec, value, pointer, errors)
+        if errors:
+            continue
+        stored = None if value is None else spec.store(value)
+        if spec is schema.primary:
+            guard[database_path] = stored
+        elif stored is None and not spec.field.null:
+            unsets.append(database_path)
+        else:
+            sets[database_path] = stored
+    if errors:
+        raise ValidationError(errors)
+    return Update(sets, tuple(unsets), guard)
+
+
+def _needs_document(schema: Schema) -> bool:
+    concrete = (
+        [schema, *(Schema.of(cls) for cls in schema.subclasses.values())] if schema.polymorphic else [schema]
+    )
+    return any(one.overrides & {"clean", "validate"} for one in concrete)
+
+
+def _overlap(assignments: Mapping[Path, Any]) -> bool:
+    return any(path[:length] in assignments for path in assignments for length in range(1, len(path)))
+
+
+def _locate(schema: Schema, path: Path, guard: dict[str, Any]) -> tuple[FieldSpec, str]:
+    names: list[str] = []
+    for position in range(1, len(path)):
+        names.append(schema.at(path[:position]).db_name)
+        guard[".".join(names)] = _IS_OBJECT
+    spec = schema.at(path)
+    return spec, ".".join([*names, spec.db_name])
