@@ -1,0 +1,131 @@
+"""The listening sockets: accept, and leave so that no client notices.
+
+A listening socket that is closed resets the connections that the kernel has completed and nobody has
+accepted, and those whose handshake is under way. Its end has therefore three steps: new handshakes are
+ignored (a filter on the socket drops their first packet; the client's kernel repeats it a second later, and
+finds whoever listens by then), those under way get time to arrive and are accepted, only then is it closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Callable
+
+from tornado.netutil import bind_sockets
+
+__all__ = ["Listener", "hush"]
+
+logger = logging.getLogger("bzz.server")
+
+BACKLOG = 1024
+ACCEPT_BATCH = 128
+OUT_OF_FILES_PAUSE = 0.5
+HANDSHAKE_SECONDS = 0.25
+
+# Classic BPF: load the TCP flags; SYN set → drop the packet, else keep it whole. <linux/filter.h>, socket(7).
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+
+
+class Listener:
+    """Bound sockets that hand each connection to ``receive``.
+
+    Binding and accepting are two steps, so that a process can fork between them: the sockets are then
+    shared, the connections go to whoever accepts first. ``port`` is the real one when 0 was asked for.
+    """
+
+    def __init__(self, port: int, address: str = "", *, reuse_port: bool = False) -> None:
+        try:
+            self.sockets = bind_sockets(port, address or None, backlog=BACKLOG, reuse_port=reuse_port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise OSError(
+                error.errno,
+                f"Port {port} is already in use. Stop who uses it, or choose another port. To replace a running "
+                "server without a gap, start both with reuse_port=True (--reuse-port).",
+            ) from None
+        self.port = int(self.sockets[0].getsockname()[1])
+        self._accepting = False
+
+    def accept(self, receive: Callable[[socket.socket, tuple[object, ...]], None]) -> None:
+        """Begin to accept in the running loop."""
+        self._receive = receive
+        self._accepting = True
+        for listening in self.sockets:
+            self._watch(listening)
+
+    async def close(self, *, wait: bool) -> None:
+        """Stop accepting after the handshakes that are under way have arrived.
+
+        The owner of the sockets calls :func:`hush` first. Without ``wait`` they are closed at once.
+        """
+        if wait and self._accepting:
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+        accepting, self._accepting = self._accepting, False
+        loop = asyncio.get_running_loop()
+        for listening in self.sockets:
+            if accepting:
+                loop.remove_reader(listening)
+                while self._accept_one(listening):
+                    pass
+            listening.close()
+        self.sockets = []
+
+    def abandon(self) -> None:
+        """Close this process' copies of the sockets; who shares them goes on."""
+        for listening in self.sockets:
+            listening.close()
+        self.sockets = []
+
+    def _watch(self, listening: socket.socket) -> None:
+        if self._accepting:
+            asyncio.get_running_loop().add_reader(listening, self._accept_some, listening)
+
+    def _accept_some(self, listening: socket.socket) -> None:
+        # A batch, so that a storm of connections does not starve those that are open.
+        for _ in range(ACCEPT_BATCH):
+            if not self._accept_one(listening):
+                return
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        try:
+            connection, address = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                self._pause(listening, error)
+                return False
+            return True  # this one client is gone already: accept(2), "Error handling"
+        connection.setblocking(False)
+        self._receive(connection, address)
+        return True
+
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
+        """Leave clients in the queue for a while: they stay readable, and the loop would spin on them."""
+        logger.error("cannot accept connections for now: %s", error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        loop.call_later(OUT_OF_FILES_PAUSE, self._watch, listening)
+
+
+def hush(listener: Listener) -> None:
+    """Ignore new handshakes from now on, in every process that shares the sockets; there is no way back.
+
+    Only on Linux; elsewhere nothing happens, and a client who connects in the last moment is reset.
+    """
+    if sys.platform != "linux":
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+    filter_ = struct.pack("HL", len(_DROP_SYN), ctypes.addressof(program))
+    for listening in listener.sockets:
+        with contextlib.suppress(OSError):  # a kernel or sandbox without filters: the small gap is back
+            listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
