@@ -1,0 +1,35 @@
+"""How Sphinx builds these pages; ``docs/build.py`` calls it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import bzz
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "bzz"
+author = "the bzz maintainers"
+project_copyright = "2026, the bzz maintainers"
+release = version = bzz.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "myst_parser"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"bzz {release}"
+default_role = "code"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# Other projects' inventories are on the network, and a build must not need one: only our own names resolve.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!bzz\b).*"),
+    ("py:.*", r"bzz\.model\..*"),
+]
+
+# The examples inside docstrings run with the tests; here run those of the pages.
+doctest_test_doctest_blocks = ""
+doctest_global_setup = "from playground import request, serve, fresh; fresh()"
+doctest_global_cleanup = "from playground import end; end()"
