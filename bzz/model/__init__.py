@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Each of these registers how its fields travel.
-from bzz.model import containers, dynamic, geo, references, scalars, temporal  # noqa: F401
+from bzz.model import containers, dynamic, embedding, generic, geo, numeric, references, scalars, temporal  # noqa: F401
 from bzz.model.body import parse_form, parse_json
 from bzz.model.codec import (
     Assignments,

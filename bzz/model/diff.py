@@ -41,7 +41,8 @@ def diff(schema: Schema, before: Stored, after: Stored) -> dict[str, Change]:
 
 def _compare(schema: Schema, before: Stored, after: Stored, prefix: str, changes: dict[str, Change]) -> None:
     for name, spec in schema.fields.items():
-        old, new = before.get(spec.db_name), after.get(spec.db_name)
+        old: Any = before.get(spec.db_name)
+        new: Any = after.get(spec.db_name)
         if old is new or same(old, new):
             continue
         below = _common(spec, old, new)

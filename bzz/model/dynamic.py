@@ -12,12 +12,13 @@ from mongoengine.errors import NotRegistered
 
 from bzz.errors import FieldError
 from bzz.model.checking import check_document, check_stored
+from bzz.model.extended import decode_value
 from bzz.model.field import FieldSpec, describes, known_class
 from bzz.model.instances import revive, store
 from bzz.model.refusal import child
 from bzz.model.schema import Schema
 from bzz.model.storable import check_storable
-from bzz.model.untyped import decode_value, encode_value, fresh, load_value, normalize
+from bzz.model.untyped import encode_value, fresh, load_value, normalize
 
 __all__ = ["UntypedSpec"]
 
@@ -74,20 +75,22 @@ def _walk(value: Any, pointer: str, errors: list[FieldError]) -> None:
 
 
 def _store(value: Any) -> Any:
-    """Store as mongoengine does, with types only: a proxy asked for an attribute may read from the network."""
-    if isinstance(value, EmbeddedDocument):
-        return {**store(value), "_cls": type(value).__name__}
-    if isinstance(value, Document):
-        return {"_ref": reference_to(value), "_cls": type(value).__name__}
-    if isinstance(value, LazyReference):
-        return DBRef(value.collection, value.id)
-    if isinstance(value, fields.GridFSProxy):
-        return value.grid_id
+    """Store as mongoengine does, but look at types only: a proxy that is asked may read from the network."""
     if isinstance(value, dict):
         return {key: _store(item) for key, item in dict(value).items()}
     if isinstance(value, (list, tuple)):
         return [_store(item) for item in list(value)]
-    return normalize(value)
+    if isinstance(value, EmbeddedDocument):
+        return {**store(value), "_cls": type(value).__name__}
+    if isinstance(value, Document):
+        return {"_ref": reference_to(value), "_cls": type(value).__name__}
+    return _store_proxy(value)
+
+
+def _store_proxy(value: Any) -> Any:
+    if isinstance(value, LazyReference):
+        return DBRef(value.collection, value.id)
+    return value.grid_id if isinstance(value, fields.GridFSProxy) else normalize(value)
 
 
 def reference_to(document: Any) -> DBRef:

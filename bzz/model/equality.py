@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import uuid
 from typing import Any
 
@@ -49,7 +50,7 @@ def _same_scalars(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, float) and isinstance(other, float):
-        return one == other or (one != one and other != other)
+        return one == other or (math.isnan(one) and math.isnan(other))
     if isinstance(one, dt.datetime) and isinstance(other, dt.datetime):
         return to_milliseconds(one) == to_milliseconds(other)
     if isinstance(one, (decimal.Decimal, Decimal128)):

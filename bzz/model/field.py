@@ -211,7 +211,7 @@ def describes(*classes: Any) -> Callable[[type[FieldSpec]], type[FieldSpec]]:
     return register
 
 
-def known_class(field: Any) -> type:
+def known_class(field: Any) -> Any:
     """Return the class, the field's own or the closest above it, that this room knows by heart."""
     return next(cls for cls in type(field).__mro__ if cls in _SPECS)
 

@@ -9,6 +9,7 @@ of an older model, fields that are missing although they have a default.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, EmbeddedDocument, fields
@@ -146,10 +147,8 @@ def _remember(schema: Schema, document: Any, stored: Stored) -> None:
         if stored.get(spec.db_name) is None:
             value = document._data.get(name)
             if value is not None:
-                try:
+                with suppress(Exception):  # a default that the field itself refuses: validation will say so
                     origin.defaults[name] = spec.store(value)
-                except Exception:  # a default that the field itself refuses; validation will say so
-                    continue
 
 
 def store(document: Any) -> Stored:

@@ -30,6 +30,7 @@ _COMPARISONS = {
 }
 _SETS = {"in": "$in", "nin": "$nin"}
 _OPERATORS = {*_COMPARISONS, *_SETS, "exists", "startswith"}
+_RESERVED = frozenset({"page", "per_page"})
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 

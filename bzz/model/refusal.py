@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mongoengine
+from mongoengine.base import NON_FIELD_ERRORS
 
 from bzz.errors import FieldError, ValidationError
 
@@ -74,8 +75,8 @@ def flatten(error: Exception, pointer: str, value: object = None) -> Iterator[Fi
     """Spread a mongoengine error over the places it names: fields, list positions, map keys."""
     nested = getattr(error, "errors", None)
     if isinstance(nested, Mapping) and nested:
-        for token, below in nested.items():
-            place = pointer if token == "__all__" else child(pointer, token)
+        for name, below in nested.items():
+            place = pointer if name == NON_FIELD_ERRORS else child(pointer, name)
             if isinstance(below, Mapping):
                 yield from flatten(mongoengine.ValidationError(errors=below), place, value)
             else:

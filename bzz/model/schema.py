@@ -146,6 +146,19 @@ class Schema:
             return False
         return name not in ("pk", "id") and name not in self.by_db_name and not hasattr(self.model, name)
 
+    def field_path(self, db_path: str) -> str:
+        """Translate a dotted path of MongoDB into one of field names; what no field knows stays as it is."""
+        names: list[str] = []
+        at: Schema | None = self
+        for part in db_path.split("."):
+            spec = at.by_db_name.get(part) if at is not None else None
+            names.append(part if spec is None else spec.name)
+            if spec is not None:
+                at = spec.embedded or (spec.item.embedded if spec.item is not None else None)
+            elif not part.isdigit():
+                at = None
+        return ".".join(names)
+
     @staticmethod
     def untyped(name: str) -> FieldSpec:
         """Describe a dynamic field."""

@@ -78,7 +78,7 @@ def _set(target: Any, parts: list[str], value: Any) -> None:
         else:
             target[position] = value
     elif not isinstance(target, dict):
-        raise ValueError(f"cannot set {name}: its parent is not an object")
+        raise ValueError(f"cannot set {name}: its parent is not an object")  # noqa: TRY004 - as promised
     elif rest:
         _set(target.setdefault(name, {}), rest, value)
     else:
@@ -106,34 +106,36 @@ def changes(before: Stored, after: Stored) -> Update:
     It reaches into objects with dotted paths as long as MongoDB can name every key on the way; lists and
     everything else are set whole. The guard names the objects that the paths go through.
     """
-    sets: dict[str, Any] = {}
-    unsets: list[str] = []
-    guard: dict[str, Any] = {}
-    _compare(before, after, "", sets, unsets, guard)
-    return Update(sets, tuple(unsets), guard)
+    update = _Draft()
+    _compare(before, after, "", update)
+    return update.finish()
 
 
-def _compare(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    prefix: str,
-    sets: dict[str, Any],
-    unsets: list[str],
-    guard: dict[str, Any],
-) -> None:
-    for key in before:
-        if key not in after:
-            unsets.append(prefix + key)
+class _Draft:
+    """An update while it is put together."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, Any] = {}
+        self.unsets: list[str] = []
+        self.guard: dict[str, Any] = {}
+
+    def finish(self) -> Update:
+        return Update(self.sets, tuple(self.unsets), self.guard)
+
+
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, update: _Draft) -> None:
+    update.unsets.extend(prefix + key for key in before if key not in after)
     for key, new in after.items():
+        path = prefix + key
         if key not in before:
-            sets[prefix + key] = fresh(new)
+            update.sets[path] = fresh(new)
         elif not same(before[key], new):
             old = before[key]
             if _comparable(old, new):
-                guard[prefix + key] = _IS_OBJECT
-                _compare(old, new, f"{prefix}{key}.", sets, unsets, guard)
+                update.guard[path] = dict(_IS_OBJECT)
+                _compare(old, new, f"{path}.", update)
             else:
-                sets[prefix + key] = fresh(new)
+                update.sets[path] = fresh(new)
 
 
 def _comparable(old: Any, new: Any) -> bool:
@@ -158,32 +160,31 @@ def direct_update(schema: Schema, assignments: Mapping[Path, Any]) -> Update | N
     """
     if _needs_document(schema) or _overlap(assignments):
         return None
-    sets: dict[str, Any] = {}
-    unsets: list[str] = []
-    guard: dict[str, Any] = {}
+    update = _Draft()
     errors: list[FieldError] = []
-    for path, value in assignments.items():
-        spec, database_path = _locate(schema, path, guard)
-        if value is None:
-            if spec.automatic:
-                return None  # it is counted up
-            value = spec.default()
-        if spec.db_name in schema.model._meta.get("shard_key", ()) or not is_complete(value):
+    for path, given in assignments.items():
+        spec, database_path = _locate(schema, path, update.guard)
+        if spec.db_name in schema.model._meta.get("shard_key", ()) or (given is None and spec.automatic):
             return None
-        pointer = "".join(child("", name) for name in path)
-        check_field(spec, value, pointer, errors)
-        if errors:
-            continue
-        stored = None if value is None else spec.store(value)
-        if spec is schema.primary:
-            guard[database_path] = stored
-        elif stored is None and not spec.field.null:
-            unsets.append(database_path)
-        else:
-            sets[database_path] = stored
+        value = spec.default() if given is None else given
+        if not is_complete(value):
+            return None
+        before = len(errors)
+        check_field(spec, value, "".join(child("", name) for name in path), errors)
+        if len(errors) == before:
+            _note(update, schema, spec, database_path, None if value is None else spec.store(value))
     if errors:
         raise ValidationError(errors)
-    return Update(sets, tuple(unsets), guard)
+    return update.finish()
+
+
+def _note(update: _Draft, schema: Schema, spec: FieldSpec, path: str, stored: Any) -> None:
+    if spec is schema.primary:
+        update.guard[path] = stored
+    elif stored is None and not spec.field.null:
+        update.unsets.append(path)
+    else:
+        update.sets[path] = stored
 
 
 def _needs_document(schema: Schema) -> bool:
@@ -201,6 +202,6 @@ def _locate(schema: Schema, path: Path, guard: dict[str, Any]) -> tuple[FieldSpe
     names: list[str] = []
     for position in range(1, len(path)):
         names.append(schema.at(path[:position]).db_name)
-        guard[".".join(names)] = _IS_OBJECT
+        guard[".".join(names)] = dict(_IS_OBJECT)
     spec = schema.at(path)
     return spec, ".".join([*names, spec.db_name])
