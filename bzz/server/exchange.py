@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable
+from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 
 from tornado import httputil
@@ -170,7 +171,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         assert self.start_line is not None
         body = problem.problem(status, detail, kind=kind, **members)
         fields = httputil.HTTPHeaders({**_refusal_headers(body), **(headers or {})})
-        line = httputil.ResponseStartLine("HTTP/1.1", status, httputil.responses[status])
+        line = httputil.ResponseStartLine("HTTP/1.1", status, responses[status])
         self.answer.write_headers(line, fields, b"" if self.start_line.method == "HEAD" else body)
         self.answer.finish()
 
@@ -233,7 +234,7 @@ class Answer(httputil.HTTPConnection):
 def raw_refusal(status: int, detail: str, kind: str) -> bytes:
     """Build a whole answer for a client whose request Tornado cannot read."""
     body = problem.problem(status, detail, kind=kind)
-    lines = [f"HTTP/1.1 {status} {httputil.responses[status]}"]
+    lines = [f"HTTP/1.1 {status} {responses[status]}"]
     lines += [f"{name}: {value}" for name, value in _refusal_headers(body).items()]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 

@@ -49,8 +49,8 @@ class Listener:
                 raise
             raise OSError(
                 error.errno,
-                f"Port {port} is already in use. Stop who uses it, or choose another port. To replace a running "
-                "server without a gap, start both with reuse_port=True (--reuse-port).",
+                f"Port {port} is already in use. Stop who uses it or choose another port. To replace a "
+                "running server without a gap, start both with reuse_port=True (--reuse-port).",
             ) from None
         self.port = int(self.sockets[0].getsockname()[1])
         self._accepting = False

@@ -89,6 +89,11 @@ class Server:
         """The number of requests that it works on."""
         return self._front.in_flight if self._front else 0
 
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self._front.clients) if self._front else 0
+
     async def start(self) -> None:
         """Send ``server_process_init``, accept connections, send ``server_ready``."""
         await server_process_init.send_async(self)
@@ -173,8 +178,8 @@ def _application(app: Any) -> tornado.web.Application:
     if isinstance(app, (list, tuple)):
         return tornado.web.Application(list(app), default_handler_class=ProblemHandler)
     raise TypeError(
-        f"Cannot serve {app!r}: it is neither a tornado.web.Application, nor a list of Tornado rules, nor has "
-        "it an application() method, as bzz.Api has."
+        f"Cannot serve {app!r}: it is neither a tornado.web.Application, nor a list of Tornado rules, nor "
+        "has it an application() method, as bzz.Api has."
     )
 
 
