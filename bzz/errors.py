@@ -18,6 +18,12 @@ The tree::
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
       │    ├─ StorageUnavailableError (ConnectionError)  nobody answers
       │    └─ TransactionsUnsupportedError           the server has no transactions
+      ├─ DeliveryError (RuntimeError)      a signal did not reach a worker, or a worker its receivers
+      │    ├─ UnsendableError (TypeError)             a value that cannot travel
+      │    ├─ PayloadError (ValueError)               a message that nobody here can read
+      │    ├─ PublishError (ConnectionError)          no broker took it within the time limit
+      │    ├─ UnknownSignalError (LookupError)        no signal has this name in the worker
+      │    └─ UnknownReceiverError (LookupError)      no such receiver is connected in the worker
       └─ EmbeddedServerError (RuntimeError)  an embedded MongoDB or Redis did not start
 
 One table in :mod:`bzz.mongoengine_handler` knows which HTTP status each of them is.
@@ -33,20 +39,26 @@ __all__ = [
     "BzzError",
     "CeleryNotConfiguredWarning",
     "ConflictError",
+    "DeliveryError",
     "DuplicateError",
     "EmbeddedServerError",
     "ExitEarly",
     "FieldError",
     "KeyFormatError",
     "MissingDocumentError",
+    "PayloadError",
     "PreconditionFailedError",
+    "PublishError",
     "QueryError",
     "ReferencedError",
     "StorageError",
     "StorageTimeoutError",
     "StorageUnavailableError",
     "TransactionsUnsupportedError",
+    "UnknownReceiverError",
     "UnknownSenderWarning",
+    "UnknownSignalError",
+    "UnsendableError",
     "ValidationError",
     "Veto",
 ]
@@ -162,6 +174,34 @@ class StorageUnavailableError(StorageError, ConnectionError):
 
 class TransactionsUnsupportedError(StorageError):
     """The MongoDB server has no transactions, because it is neither a replica set nor sharded."""
+
+
+class DeliveryError(BzzError, RuntimeError):
+    """A signal could not be delivered through a queue."""
+
+
+class UnsendableError(DeliveryError, TypeError):
+    """A value cannot travel to another process. ``place`` is where it stands: ``order.items[2]``."""
+
+    def __init__(self, detail: str, place: str = "") -> None:
+        super().__init__(f"{place}: {detail}" if place else detail)
+        self.place = place
+
+
+class PayloadError(DeliveryError, ValueError):
+    """A message that arrived is not what bzz sends, or speaks of what this process does not know."""
+
+
+class PublishError(DeliveryError, ConnectionError):
+    """No broker took a message within the time limit. It may have arrived: perhaps only the answer is lost."""
+
+
+class UnknownSignalError(DeliveryError, LookupError):
+    """A worker has no signal of this name: the module that makes it is not imported there."""
+
+
+class UnknownReceiverError(DeliveryError, LookupError):
+    """A worker has no such receiver connected: the module that connects it is not imported there."""
 
 
 class EmbeddedServerError(BzzError, RuntimeError):

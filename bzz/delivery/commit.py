@@ -1,7 +1,7 @@
 """What waits for a commit: sends from inside a transaction go out after it, or never.
 
-Whoever runs a transaction opens :func:`deferring` around it and calls :meth:`Deferred.flush` after the commit.
-Leaving the block without that drops what was sent inside, which is what a rollback wants::
+Whoever runs a transaction opens :func:`deferring` around it and calls :meth:`Deferred.flush` after the
+commit. Leaving the block without that drops what was sent inside, which is what a rollback wants::
 
     with deferring() as deferred:
         await transaction()          # signals that are sent to a queue in here are kept back
