@@ -18,6 +18,8 @@ from typing import Any
 
 import tornado.web
 
+from bzz.batch import Directory, Limits
+from bzz.batch.handler import BatchHandler
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
@@ -29,9 +31,10 @@ __all__ = ["Api"]
 class Api:
     """Resources below one prefix, with what belongs to all of them.
 
-    Below the prefix it mounts its resources, ``GET /health`` and ``GET /ready``; ``health`` and ``ready`` move them
-    (a path) or turn them off (None). ``client`` is an explicit asynchronous client for all resources. Every event is
-    a decorator here too, for all resources of this Api and of no other: ``@api.on_failure``.
+    Below the prefix it mounts its resources, ``POST /batch``, ``GET /health`` and ``GET /ready``; ``batch``,
+    ``health`` and ``ready`` move them (a path) or turn them off (None). ``batch_limits`` bounds one batch.
+    ``client`` is an explicit asynchronous client for all resources. Every event is a decorator here too, for
+    all resources of this Api and of no other: ``@api.on_failure``.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Api:
         title: str = "API",
         *,
         client: Any = None,
+        batch: str | None = "/batch",
+        batch_limits: Limits | None = None,
         health: str | None = "/health",
         ready: str | None = "/ready",
     ) -> None:
@@ -49,6 +54,8 @@ class Api:
         self.hooks = Hooks(owner=self)
         self.resources: dict[str, Resource] = {}
         self._rules: list[Any] = []
+        self.batch_limits = batch_limits or Limits()
+        self._batch = None if batch is None else f"/{batch.strip('/')}"
         self._health = health
         self._ready = ready
 
@@ -75,14 +82,24 @@ class Api:
         name = routes.resource.name
         if name in self.resources:
             raise ValueError(f"this Api already has a resource {name!r}; give one of them a resource_name")
+        if self._batch == f"/{name}":
+            raise ValueError(f"the resource {name!r} is where batches are; move them: Api(batch='/other')")
         self.resources[name] = routes.resource
         self._rules.extend(routes)
         return routes
 
     @property
+    def directory(self) -> Directory:
+        """What the paths of a batch lead to."""
+        return Directory(self.resources, prefix=self.prefix, batch_path=self._batch)
+
+    @property
     def routes(self) -> list[Any]:
         """The plain list of Tornado rules, to be mounted in an application of one's own."""
         rules = list(self._rules)
+        if self._batch is not None:
+            given = {"directory": self.directory, "limits": self.batch_limits}
+            rules.append(tornado.web.url(self._path(self._batch), BatchHandler, given))
         if self._health is not None:
             rules.append(tornado.web.url(self._path(self._health), HealthHandler))
         if self._ready is not None:

@@ -26,8 +26,8 @@ _IF_MATCH = re.compile(rf"\*|{_TAG}(?:[ \t]*,[ \t]*{_TAG})*")
 def etag_of(stored: Mapping[str, Any]) -> str:
     """Return the strong tag of a document, quotes included.
 
-    The order of fields does not count, at any depth: bzz sees no change in it, and MongoDB chooses a new field's
-    place by itself.
+    The order of fields does not count, at any depth: bzz sees no change in it, and MongoDB chooses a new
+    field's place by itself.
 
     >>> etag_of({"_id": 1, "name": "Ann"}) == etag_of({"name": "Ann", "_id": 1})
     True

@@ -23,7 +23,7 @@ from bzz import model as typed
 from bzz.delivery.hooks import Hooks
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 
-__all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes"]
+__all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 
 logger = logging.getLogger("bzz.handler")
 
@@ -43,6 +43,10 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.StorageUnavailableError, 503, "storage-unavailable"),
     (errors.StorageTimeoutError, 503, "storage-timeout"),
 )
+
+
+#: Options whose attribute on a handler class cannot have their own name.
+_ATTRIBUTES = {"put": "put_mode"}
 
 
 class Routes(list[Any]):
@@ -79,7 +83,11 @@ class ProblemHandler(tornado.web.RequestHandler):
         if status_code == 503:
             self.set_header("Retry-After", "1")
         self.set_header("Content-Type", problem.CONTENT_TYPE)
-        self.finish(problem.problem(status_code, detail, kind=kind, **members))
+        self.finish(problem.problem(status_code, detail, kind=kind, **members, **self.problem_members()))
+
+    def problem_members(self) -> Mapping[str, Any]:
+        """Return what every problem of this handler says besides; extension members of RFC 9457."""
+        return {}
 
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods that this URL has."""
@@ -99,6 +107,18 @@ def _status(error: BaseException) -> int | None:
     if isinstance(error, errors.Veto):
         return error.status
     return next((status for kind, status, _name in STATUS if isinstance(error, kind)), None)
+
+
+def problem_of(error: BaseException) -> tuple[int, bytes]:
+    """Return the status and the problem that an error is as the answer to a request of its own."""
+    if isinstance(error, tornado.web.Finish):
+        # It says that a receiver wrote the whole answer; inside something larger that is a plain refusal.
+        error = errors.Veto()
+    status = _status(error)
+    if status is None:
+        status = error.status_code if isinstance(error, tornado.web.HTTPError) else 500
+    detail, kind, members = _described(error)
+    return status, problem.problem(status, detail, kind=kind, **members)
 
 
 def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]]:
@@ -133,12 +153,13 @@ def _http_detail(error: tornado.web.HTTPError) -> str:
 class MongoEngineRestHandler(ProblemHandler):
     """Serve one model: its collection at ``/name``, each document at ``/name/KEY``.
 
-    Options are keywords of :meth:`routes_for` or attributes of a subclass; see :class:`bzz.resource.Options`.
+    Options are keywords of :meth:`routes_for` or attributes of a subclass; see :class:`bzz.resource.Options`. The
+    attribute for ``put`` is ``put_mode``, because ``put`` is the method.
     """
 
     per_page = Options.per_page
     max_per_page = Options.max_per_page
-    put = Options.put
+    put_mode = Options.put
     timeout = Options.timeout
     retry_seconds = Options.retry_seconds
 
@@ -166,9 +187,9 @@ class MongoEngineRestHandler(ProblemHandler):
         unknown = options.keys() - Options.__dataclass_fields__.keys()
         if unknown:
             raise TypeError(f"routes_for() has no option {', '.join(sorted(unknown))}")
-        chosen = {name: getattr(cls, name) for name in Options.__dataclass_fields__} | options
+        chosen = {name: getattr(cls, _ATTRIBUTES.get(name, name)) for name in Options.__dataclass_fields__}
         name = resource_name.strip("/") if resource_name else _snake_case(document.__name__)
-        resource = Resource(document, name=name, options=Options(**chosen), client=client, hooks=hooks)
+        resource = Resource(document, name=name, options=Options(**chosen | options), client=client, hooks=hooks)
         path = "".join(f"/{part}" for part in [*prefix.split("/"), *name.split("/")] if part)
         pattern = rf"{re.escape(path)}(?:/([^/]+))?/?"
         rule = tornado.web.url(pattern, cls, {"resource": resource, "path": path}, name=None)

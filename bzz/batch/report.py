@@ -1,0 +1,85 @@
+"""What a batch did, as JSON: one entry for each operation of the plan."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from bzz import model as typed
+from bzz import overridden
+from bzz.batch.runner import Batch, Entry
+from bzz.etag import etag_of
+from bzz.mongoengine_handler import problem_of
+
+__all__ = ["report"]
+
+logger = logging.getLogger("bzz.batch")
+
+_STATUS = {"create_instance": 201, "delete_instance": 204}
+
+
+async def report(batch: Batch) -> dict[str, Any]:
+    """Describe a batch and every operation of its plan; what comes back is for ``orjson``, not for reading.
+
+    An entry has ``index``, ``method``, ``path``, ``state`` (see :class:`bzz.batch.runner.Entry`) and
+    ``status``: what the operation would have been answered on its own, null while it does not stand. If it
+    stands it also has ``body``, ``etag`` (of what is stored now), ``diff`` (of an update) and ``location``
+    (of a new document), as far as there is one; ``error`` is the problem (RFC 9457) that it met.
+    """
+    return {
+        "name": batch.name,
+        "atomic": batch.atomic,
+        "early_exit": batch.early_exit,
+        "exit_operation": batch.exit_operation,
+        "failed_operation": batch.failed_operation,
+        "last_operation": batch.last_operation,
+        "operations": [await _entry(index, entry) for index, entry in enumerate(batch.entries)],
+    }
+
+
+async def _entry(index: int, entry: Entry) -> dict[str, Any]:
+    planned = entry.planned
+    told: dict[str, Any] = {
+        "index": index,
+        "method": planned.method,
+        "path": planned.path,
+        "state": entry.state,
+        "status": None,
+    }
+    if entry.state == "done":
+        told["status"] = _STATUS.get(planned.action, 200)
+        try:
+            told.update(await _outcome(entry))
+        except Exception as error:
+            # A to_dict() of the user's: what is stored is stored, it only cannot be shown.
+            logger.exception("what %s %s did cannot be shown", planned.method, planned.path)
+            told["error"] = orjson.Fragment(problem_of(error)[1])
+    if entry.error is not None:
+        status, described = problem_of(entry.error)
+        told["error"] = orjson.Fragment(described)
+        told["status"] = status if entry.state == "failed" else told["status"]
+    return told
+
+
+async def _outcome(entry: Entry) -> dict[str, Any]:
+    """Return the body and what a single request would put into headers."""
+    planned, outcome = entry.planned, entry.outcome
+    assert outcome is not None
+    schema = planned.resource.schema
+    if outcome.items is not None:
+        return {"body": orjson.Fragment(await overridden.render_list(schema, outcome.items))}
+    if outcome.after is None:
+        return {}
+    told: dict[str, Any] = {
+        "etag": etag_of(outcome.after),
+        "body": orjson.Fragment(await overridden.render(schema, outcome.after)),
+    }
+    if planned.action == "create_instance":
+        key = typed.key_to_text(schema, outcome.after)
+        told["location"] = f"{planned.collection}/{quote(key, safe='')}"
+    if planned.action == "update_instance":
+        told["diff"] = typed.encode_diff(schema.of_stored(outcome.after), outcome.updated_fields)
+    return told

@@ -1,0 +1,184 @@
+"""The life of a batch: started, one operation after another, failed or finished.
+
+::
+
+    batch_started → operation 0 → operation 1 → … → batch_finished
+                        └ raises → batch_failed: a vote to go on, or the exception ends the batch
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bzz import signals
+from bzz.batch.plan import BatchRequest, PlannedOperation
+from bzz.batch.transaction import Transaction, check_atomic
+from bzz.dispatcher import Signal
+from bzz.errors import ExitEarly, StorageTimeoutError
+from bzz.resource import Outcome
+
+__all__ = ["Batch", "Entry"]
+
+logger = logging.getLogger("bzz.batch")
+
+State = Literal["not_run", "done", "failed", "rolled_back", "unknown"]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What became of one operation of the plan.
+
+    ``done``: it is stored, and ``outcome`` says what; with an ``error`` it is stored all the same, and a
+    receiver that is allowed to complained afterwards. ``failed``: ``error`` says why. ``rolled_back``: it
+    was done, and is not any more. ``unknown``: MongoDB was lost while it was asked to commit. ``not_run``:
+    its turn did not come.
+    """
+
+    planned: PlannedOperation
+    state: State = "not_run"
+    outcome: Outcome | None = None
+    error: Exception | None = None
+
+    def done(self, outcome: Outcome) -> None:
+        self.state, self.outcome = "done", outcome
+
+    def failed(self, error: Exception) -> None:
+        """Keep the error; what is stored stays done."""
+        self.error = error
+        if self.state != "done":
+            self.state = "failed"
+
+
+class Batch:
+    """One running batch; the sender of ``batch_started``, ``batch_failed`` and ``batch_finished``.
+
+    ``plan`` has the operations by index, ``entries`` what became of each so far. ``position`` is the index
+    of the one that is running; None before the first and while a transaction is committed. ``handler`` is
+    the HTTP handler that asked for the batch, None on the command line. ``progress`` is called with the
+    number of operations that are behind it; a transaction that starts over starts over there, too.
+    """
+
+    def __init__(
+        self,
+        request: BatchRequest,
+        *,
+        handler: Any = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.name = request.name
+        self.plan = request.plan
+        self.atomic = request.atomic
+        self.continue_on_error = request.continue_on_error
+        self.handler = handler
+        self.entries = [Entry(planned) for planned in request.plan]
+        self.position: int | None = None
+        self.early_exit = False
+        self.exit_operation: int | None = None
+        self.failed_operation: int | None = None
+        self.ends = 0.0
+        self._progress = progress or (lambda _count: None)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.name!r} of {len(self.plan)} operations>"
+
+    @property
+    def last_operation(self) -> int | None:
+        """The index of the last operation that succeeded, None if none did."""
+        done = (i for i in reversed(range(len(self.entries))) if self.entries[i].state == "done")
+        return next((i for i in done if self.entries[i].error is None), None)
+
+    async def run(self) -> None:
+        """Run the plan to its end.
+
+        Raises what ended it, unchanged; ``entries`` then say what was done before. An atomic batch that
+        cannot be one is refused with :class:`bzz.errors.ValidationError` before anything is sent or run. A
+        batch runs once.
+        """
+        self.ends = time.monotonic() + self.request.timeout
+        if self.atomic:
+            await check_atomic(self.plan, self.request.timeout)
+        try:
+            await self._send(signals.batch_started)
+            if self.atomic:
+                await Transaction(self).run()
+            else:
+                await self._run_each()
+        except ExitEarly:
+            self.leave()
+        last = self.last_operation
+        await self._send(
+            signals.batch_finished,
+            early_exit=self.early_exit,
+            exit_operation=self.exit_operation,
+            last_operation=last,
+            last_command=last,
+        )
+
+    def leave(self) -> None:
+        """Note that the batch ends gracefully at the operation that is running."""
+        if not self.early_exit:
+            self.early_exit, self.exit_operation = True, self.position
+
+    def advance(self, index: int) -> None:
+        """Note that the turn of an operation has come."""
+        self.position = index
+        self._progress(index)
+
+    async def goes_on(self, error: Exception) -> bool:
+        """Send ``batch_failed`` for the operation that is running; tell whether the plan goes on.
+
+        Every receiver runs, and one truthy answer is enough. Raises ExitEarly if a receiver did.
+        """
+        self.failed_operation = self.position
+        try:
+            votes = await self._send(
+                signals.batch_failed,
+                failed_operation=self.position,
+                failed_command=self.position,
+                exception=error,
+            )
+        except ExitEarly:
+            raise
+        except Exception:
+            logger.exception("a receiver of batch_failed raised: %r ends with its first error", self)
+            return self.continue_on_error
+        return self.continue_on_error or any(vote for _receiver, vote in votes)
+
+    async def _run_each(self) -> None:
+        for index in range(len(self.plan)):
+            self.advance(index)
+            try:
+                await self._run_one(self.entries[index])
+            except ExitEarly:
+                raise
+            except Exception as error:
+                self.entries[index].failed(error)
+                if not await self.goes_on(error):
+                    raise
+        self._progress(len(self.plan))
+
+    async def _run_one(self, entry: Entry) -> None:
+        if time.monotonic() >= self.ends:
+            raise StorageTimeoutError("The batch ran out of time.")
+        resource, operation = entry.planned.resource, entry.planned.operation(self.handler)
+        outcome = await resource.begin(operation)
+        entry.done(outcome)
+        await resource.complete(operation, outcome)
+
+    async def _send(self, signal: Signal, **payload: Any) -> list[tuple[Any, Any]]:
+        return await signal.send_async(
+            self,
+            **self.request.options,
+            batch=self.name,
+            routine=self.name,
+            handler=self.handler,
+            atomic=self.atomic,
+            continue_on_error=self.continue_on_error,
+            switches=self.request.switches,
+            **payload,
+        )
