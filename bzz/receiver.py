@@ -1,9 +1,9 @@
 """What a receiver can take, read from its signature once, when it connects.
 
-A signal offers ``sender``, ``signal`` and the keys of its payload. A receiver gets those that it names, all of
-them if it takes ``**kwargs``, and never one that it did not ask for: a new payload key breaks no old receiver.
-The sender also goes where Blinker puts it, to the first positional parameter, when that parameter has no
-default and is neither called like something of the payload nor like something of the signal::
+A signal offers ``sender``, ``signal`` and the keys of its payload. A receiver gets those that it names, all
+of them if it takes ``**kwargs``, and never one that it did not ask for: a new payload key breaks no old
+receiver. The sender also goes where Blinker puts it, to the first positional parameter, when that parameter
+has no default and is called neither like a key of the payload nor ``signal``::
 
     def changed(sender, instance, handler): ...      # by name
     def changed(handler, instance): ...              # only what it wants
@@ -133,7 +133,7 @@ def _positions(
 
 
 def _parameters(receiver: Callable[..., Any]) -> list[Parameter] | None:
-    """List the parameters of a call, looking through partials, methods and ``functools.wraps``; None: unknown."""
+    """List what a call takes, looking through partials, methods and ``functools.wraps``; None: unknown."""
     if isinstance(receiver, functools.partial):
         inner = _parameters(receiver.func)
         return None if inner is None else _after_partial(inner, receiver)
@@ -168,7 +168,7 @@ def _without_first(parameters: list[Parameter], count: int) -> list[Parameter]:
 
 
 def _after_partial(parameters: list[Parameter], partial: functools.partial[Any]) -> list[Parameter]:
-    """List what is left to pass: a name that the partial binds stays bound, and what follows it needs its name."""
+    """List what is left to pass: what the partial binds stays bound, and what follows it needs its name."""
     left: list[Parameter] = []
     by_name_only = False
     for parameter in _without_first(parameters, len(partial.args)):
@@ -245,8 +245,8 @@ def is_generator(receiver: Any) -> bool:
 def is_held_weakly(receiver: Any) -> bool:
     """Tell whether a receiver is held weakly unless told otherwise.
 
-    Bound methods and instances with ``__call__`` are: their owner decides how long they live. Functions of any
-    kind, partials, builtins and classes are held strongly; nobody connects a function for it to die silently.
+    Bound methods and instances with ``__call__`` are: their owner decides how long they live. Functions of
+    any kind, partials, builtins and classes are held strongly: nobody connects a function to see it die.
     """
     if inspect.ismethod(receiver):
         return True
@@ -285,8 +285,8 @@ def wire_name(receiver: Any) -> str:
     of_instance = owner is not None and not isinstance(owner, type | types.ModuleType)
     if of_instance or not isinstance(name, str) or "<" in name or not isinstance(module, str):
         raise ValueError(
-            f"{describe(receiver)} cannot be received through a queue: another process finds a receiver by its "
-            "module and name, so it must be a function (or a class method) defined at the top of a module"
+            f"{describe(receiver)} cannot be received through a queue: another process finds a receiver by"
+            " its module and name, so it must be a function (or a class method) defined at the top of a module"
         )
     return f"{_importable(module)}:{name}"
 

@@ -15,6 +15,7 @@ from bzz.dispatcher import ANY, Signal
 __all__ = [
     "ALL",
     "ANY",
+    "Signal",
     "batch_failed",
     "batch_finished",
     "batch_started",
@@ -62,8 +63,8 @@ def _pre(name: str, when: str, **payload: str) -> Signal:
 def _post(name: str, when: str, **payload: str) -> Signal:
     """Make the signal after one operation: sent by a model, and no receiver can undo it."""
     raising = (
-        "Sender: the model. Raising changes nothing about what is stored nor about the answer: every receiver "
-        'runs, errors are logged and counted. A receiver connected with errors="raise" fails the request.'
+        "Sender: the model. Raising changes nothing about what is stored nor about the answer: every "
+        'receiver runs, errors are logged and counted. A receiver connected with errors="raise" fails the request.'
     )
     return Signal(name, f"{when}\n\n{raising}", errors="log", providing=payload, known_sender=_is_model)
 
