@@ -24,7 +24,18 @@ from typing import Any, Final
 
 from blinker.base import make_id  # type: ignore[attr-defined]  # not in its __all__, but it is Blinker's identity
 
-__all__ = ["OWN_NAMES", "Adapter", "describe", "is_async", "is_held_weakly", "receiver_key", "wire_name"]
+__all__ = [
+    "OWN_NAMES",
+    "Adapter",
+    "Arguments",
+    "describe",
+    "importable_module",
+    "is_async",
+    "is_generator",
+    "is_held_weakly",
+    "receiver_key",
+    "wire_name",
+]
 
 OWN_NAMES: Final = frozenset({"sender", "signal"})
 """What every signal offers besides its payload; no payload key may be called like that."""
@@ -286,12 +297,13 @@ def wire_name(receiver: Any) -> str:
     if of_instance or not isinstance(name, str) or "<" in name or not isinstance(module, str):
         raise ValueError(
             f"{describe(receiver)} cannot be received through a queue: another process finds a receiver by"
-            " its module and name, so it must be a function (or a class method) defined at the top of a module"
+            " its module and name, so it must be a function (or class method) defined at the top of a module"
         )
-    return f"{_importable(module)}:{name}"
+    return f"{importable_module(module)}:{name}"
 
 
-def _importable(module: str) -> str:
+def importable_module(module: str) -> str:
+    """Return the name under which another process imports a module, also that of a script run directly."""
     if module != "__main__":
         return module
     main = sys.modules["__main__"]

@@ -141,8 +141,8 @@ class Registry(blinker.NamedSignal):
         """Call ``receiver`` when ``sender`` sends the signal. Return it, so that this decorates too.
 
         Without a receiver, return a decorator. ``sender`` is any object, or a name: ``"User"`` is the class
-        of that name. With ``weak=None`` functions are held strongly, bound methods and callable objects weakly;
-        what is decorated with options is always held strongly. The other options are in :class:`Options`.
+        of that name. With ``weak=None`` functions are held strongly, bound methods and callable objects
+        weakly; what is decorated with options is always held strongly. The other options are in :class:`Options`.
 
         A receiver is called once, also when several of its connections match. Connecting it again to the same
         sender replaces its options and keeps its place. Raises :exc:`TypeError` for what could never work: a

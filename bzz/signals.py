@@ -64,7 +64,8 @@ def _post(name: str, when: str, **payload: str) -> Signal:
     """Make the signal after one operation: sent by a model, and no receiver can undo it."""
     raising = (
         "Sender: the model. Raising changes nothing about what is stored nor about the answer: every "
-        'receiver runs, errors are logged and counted. A receiver connected with errors="raise" fails the request.'
+        "receiver runs, errors are logged and counted. A receiver connected with errors='raise' fails the "
+        "request."
     )
     return Signal(name, f"{when}\n\n{raising}", errors="log", providing=payload, known_sender=_is_model)
 
