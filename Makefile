@@ -29,6 +29,7 @@ help: ## list the targets
 
 .PHONY: install
 install: $(STAMP) ## make .venv and install bzz into it, editable, with all extras
+	@echo "bzz is installed in $(VENV)."
 
 ifdef LOCKED
 $(STAMP): setup.cfg pyproject.toml

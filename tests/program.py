@@ -78,13 +78,19 @@ class Program:
             if found(line):
                 return line
 
+    def last_words(self) -> str:
+        """All that it printed, once it has ended."""
+        while (line := self._arrived.get(timeout=PATIENCE)) is not None:
+            self.lines.append(line)
+        return self.printed
+
     def wait_until_it_listens(self, port: int) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("localhost", port), timeout=5).close()
             except OSError:
-                assert self.process.poll() is None, "it ended before it listened"
+                assert self.process.poll() is None, f"it ended, and had printed:\n{self.last_words()}"
                 assert time.monotonic() < deadline, "it never listened"
                 time.sleep(0.05)
             else:
