@@ -42,6 +42,8 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BodyError(f"The body is not UTF-8 (byte {error.start}).") from None
+    if text.startswith("\ufeff"):
+        raise BodyError("The body starts with a byte order mark (BOM), which JSON does not have.")
     if not text.strip(" \t\r\n"):
         raise BodyError("The body is empty, expected JSON.")
     _check_depth(data, max_depth)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, EmbeddedDocument, fields
-from mongoengine.base import BaseDocument
+from mongoengine.base import BaseDict, BaseDocument, BaseList
 
 from bzz.errors import FieldError, ValidationError
 from bzz.model.equality import same
@@ -78,7 +78,10 @@ def create(schema: Schema, values: Mapping[str, Any], *, created: bool = True) -
 
 
 def set_dynamic(document: Any, name: str, value: Any) -> None:
-    """Set a dynamic field without mongoengine's reading of dicts with ``_cls`` as documents."""
+    """Set a dynamic field without mongoengine's reading of dicts with ``_cls`` as documents.
+
+    As there, the value is an attribute too, and a list or dict tells the document when it changes.
+    """
     field = document._dynamic_fields.get(name)
     if field is None:
         if value is None:
@@ -90,7 +93,11 @@ def set_dynamic(document: Any, name: str, value: Any) -> None:
             document._fields_ordered += (name,)
     # As mongoengine's own deletion of a dynamic field: null without being stored as null.
     field.null = value is not None
-    document._data[name] = value
+    if isinstance(value, dict):
+        value = BaseDict(value, document, name)
+    elif isinstance(value, list):
+        value = BaseList(value, document, name)
+    document._data[name] = document.__dict__[name] = value
     if hasattr(document, "_changed_fields"):
         document._mark_as_changed(name)
 
@@ -181,9 +188,9 @@ def store(document: Any) -> Stored:
 
 def _store_field(document: Any, spec: FieldSpec, result: Stored, origin: Origin | None) -> None:
     value = document._data.get(spec.name)
-    stored = None if value is None else spec.store(value)
+    before = origin.stored.get(spec.db_name) if origin is not None else None
+    stored = None if value is None else _stored(spec, value, before)
     if origin is not None:
-        before = origin.stored.get(spec.db_name)
         if before is None:
             if spec.name in origin.defaults and same(stored, origin.defaults[spec.name]):
                 stored = None
@@ -196,6 +203,18 @@ def _store_field(document: Any, spec: FieldSpec, result: Stored, origin: Origin 
             stored = before
     if stored is not None or (spec.field.null and spec.db_name != "_id"):
         result[spec.db_name] = stored
+
+
+def _stored(spec: FieldSpec, value: Any, before: Any) -> Any:
+    """Store a typed value; one that its field cannot store is kept as it was while nobody has touched it."""
+    try:
+        stored = spec.store(value)
+        if stored is not None:
+            return stored
+    except Exception:  # a user's to_mongo may fail in any way
+        if before is None or not same(_revived(spec, before), value):
+            raise
+    return before if before is not None and same(_revived(spec, before), value) else None
 
 
 def _unchanged(spec: FieldSpec, before: Any, stored: Any) -> bool:

@@ -142,9 +142,16 @@ class Schema:
 
     def accepts(self, name: str) -> bool:
         """Whether a dynamic class may take a field of this name: it must hide nothing of the class."""
-        if not name or name.startswith(("_", "$")) or "." in name or "\0" in name or not name.isprintable():
+        if not name or name.startswith(("_", "$")) or "." in name or not name.isprintable():
             return False
-        return name not in ("pk", "id") and name not in self.by_db_name and not hasattr(self.model, name)
+        if (
+            name in ("pk", "id")
+            or name in self.by_db_name
+            or (name[:4] == "get_" and name[-8:] == "_display")
+        ):
+            return False
+        # Not hasattr(): reading ``objects`` would connect.
+        return not any(name in vars(cls) for cls in self.model.__mro__)
 
     def field_path(self, db_path: str) -> str:
         """Translate a dotted path of MongoDB into one of field names; what no field knows stays as it is."""
