@@ -224,6 +224,8 @@ def _through(own: list[Parameter], inner: list[Parameter]) -> list[Parameter]:
             handed_on.append(parameter if first or not by_position else parameter.replace(kind=_KEYWORD))
         elif spread and by_position:
             handed_on.append(parameter.replace(kind=_ONLY))
+    if spread and not takes_all and handed_on:  # to reach a position, what is before it needs one too
+        explicit = [p.replace(kind=_ONLY) if p.kind is _EITHER else p for p in explicit]
     return sorted([*explicit, *handed_on], key=lambda parameter: parameter.kind)
 
 

@@ -142,7 +142,7 @@ class Registry(blinker.NamedSignal):
 
         Without a receiver, return a decorator. ``sender`` is any object, or a name: ``"User"`` is the class
         of that name. With ``weak=None`` functions are held strongly, bound methods and callable objects
-        weakly; what is decorated with options is always held strongly. The other options are in :class:`Options`.
+        weakly; what is decorated with options is held strongly. More options are in :class:`Options`.
 
         A receiver is called once, also when several of its connections match. Connecting it again to the same
         sender replaces its options and keeps its place. Raises :exc:`TypeError` for what could never work: a
