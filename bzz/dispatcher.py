@@ -12,10 +12,12 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, Literal, Protocol
+from weakref import WeakSet
 
 from blinker import ANY
 
 from bzz.connection import Connection
+from bzz.errors import ExitEarly
 from bzz.receiver import OWN_NAMES
 from bzz.registry import Options, Registry
 
@@ -67,6 +69,8 @@ class Signal(Registry):
     """
 
     transport: ClassVar[Transport | None] = None
+    queued: ClassVar[WeakSet[Signal]] = WeakSet()
+    """Signals that a receiver with ``queue=`` was connected to: where a transport looks for it on arrival."""
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class Signal(Registry):
                 raise RuntimeError(
                     "queue= needs a transport: import bzz.async_signals or call set_transport()"
                 )
+            self.queued.add(self)
         return super()._new_connection(receiver, sender, weak, options)
 
     def send(
@@ -242,8 +247,13 @@ class Signal(Registry):
     def _ends_with(self, error: Exception, connection: Connection, put_off: list[Exception]) -> bool:
         """Apply the policy to an error: True if it is to be raised now, else it is put off or logged."""
         policy = connection.errors or ("log" if self.errors == "log" else "raise")
-        if policy == "raise" and self.errors == "raise":
+        is_exit = isinstance(error, ExitEarly)
+        if (policy == "raise" or is_exit) and self.errors == "raise":
             return True
+        if is_exit:
+            # Not an error but a wish, and the batch that it is meant for must hear of it.
+            put_off.insert(0, error)
+            return False
         with self._lock:
             self.failures += 1
             connection.failures += 1

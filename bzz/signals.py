@@ -157,12 +157,12 @@ batch_failed: Final = _batch(
     "batch_failed",
     "Sent when an operation of a batch failed, before its exception leaves the batch.\n\nSender: the running "
     "batch. Every receiver runs. If any of them returns something true, the batch goes on; otherwise the "
-    "exception ends it. The first error that was raised is raised when all have run: bzz.ExitEarly ends the "
-    "batch gracefully.",
-    "defer",
+    "exception ends it. Raising is no vote: errors are logged and counted, and only bzz.ExitEarly is more "
+    "than that, it ends the batch gracefully when all have run.",
+    "log",
     voting=True,
     payload={
-        "failed_operation": "The index in the plan of the operation that failed.",
+        "failed_operation": "The index in the plan of the operation that failed; None if the commit did.",
         "failed_command": "The same, under its name in django-routines.",
         "exception": "What it raised.",
     },
@@ -176,6 +176,7 @@ batch_finished: Final = _batch(
     voting=False,
     payload={
         "early_exit": "Whether bzz.ExitEarly ended it before the end of its plan.",
+        "exit_operation": "The index in the plan where that happened; None if before the first operation.",
         "last_operation": "The index in the plan of the last operation that succeeded; None if none did.",
         "last_command": "The same, under its name in django-routines.",
     },

@@ -46,11 +46,15 @@ class Entry:
     def done(self, outcome: Outcome) -> None:
         self.state, self.outcome = "done", outcome
 
-    def failed(self, error: Exception) -> None:
-        """Keep the error; what is stored stays done."""
-        self.error = error
-        if self.state != "done":
-            self.state = "failed"
+    def undone(self) -> None:
+        self.state, self.outcome = "not_run", None
+
+    def failed(self, error: BaseException) -> None:
+        """Keep the error; what is stored stays done. Leaving early, or being stopped, is no failure."""
+        if isinstance(error, Exception) and not isinstance(error, ExitEarly):
+            self.error = error
+            if self.state != "done":
+                self.state = "failed"
 
 
 class Batch:
@@ -166,7 +170,13 @@ class Batch:
         if time.monotonic() >= self.ends:
             raise StorageTimeoutError("The batch ran out of time.")
         resource, operation = entry.planned.resource, entry.planned.operation(self.handler)
-        outcome = await resource.begin(operation)
+        try:
+            await resource.start(operation)
+            outcome = await resource.perform(operation)
+        except BaseException as error:
+            entry.failed(error)
+            await resource.fail(operation)
+            raise
         entry.done(outcome)
         await resource.complete(operation, outcome)
 

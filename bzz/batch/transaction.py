@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bzz.batch.runner import Batch
 
 __all__ = ["Transaction", "check_atomic"]
+
+logger = logging.getLogger("bzz.batch")
 
 
 async def check_atomic(plan: Sequence[PlannedOperation], seconds: float) -> None:
@@ -92,15 +95,12 @@ class Transaction:
 
     async def run(self) -> None:
         """Run the plan and commit; then send what waited for that, and the post signals in plan order."""
-        batch = self.batch
         with deferring() as deferred:
             try:
                 await self._commit()
             except BaseException as error:
                 await self._roll_back(error)
                 raise
-            for index, outcome in self.outcomes.items():
-                batch.entries[index].done(outcome)
             await deferred.flush()
             await self._complete()
 
@@ -119,6 +119,8 @@ class Transaction:
                 continue
 
     async def _attempt(self, session: Any) -> None:
+        for index in self.outcomes:
+            self.batch.entries[index].undone()
         self.outcomes.clear()
         with deferring() as sent:
             for index in range(len(self.batch.plan)):
@@ -133,6 +135,7 @@ class Transaction:
     async def _step(self, index: int, session: Any) -> None:
         try:
             self.outcomes[index] = await self._perform(index, session)
+            self.batch.entries[index].done(self.outcomes[index])
         except Exception as error:
             if has_label(error, "TransientTransactionError"):
                 raise
@@ -160,12 +163,12 @@ class Transaction:
         """Tell that an operation failed; true if the batch goes on, or ends gracefully, without it."""
         batch = self.batch
         operation, _data = self.started.pop(index)
-        await batch.plan[index].resource.fail(operation)
+        batch.entries[index].failed(error)
         self.passed.add(index)
         try:
+            await batch.plan[index].resource.fail(operation)
             if isinstance(error, ExitEarly):
                 raise error
-            batch.entries[index].failed(error)
             return await batch.goes_on(error)
         except ExitEarly:
             batch.leave()
@@ -175,11 +178,17 @@ class Transaction:
         """Tell every operation that had been done that it was not, and the batch if it does not know yet."""
         batch = self.batch
         lost = batch.position is None and not has_label(error, "TransientTransactionError")
-        for index in self.outcomes:
-            batch.entries[index].state = "unknown" if lost else "rolled_back"
+        for entry in batch.entries:
+            if entry.state == "done":
+                entry.state = "unknown" if lost else "rolled_back"
         for index, (operation, _data) in self.started.items():
-            await batch.plan[index].resource.fail(operation)
+            try:
+                await batch.plan[index].resource.fail(operation)
+            except Exception:
+                logger.exception("a receiver of failure or postrun raised after a rollback")
         if isinstance(error, Exception) and error is not self.announced:
+            if batch.position is not None:
+                batch.entries[batch.position].failed(error)
             # There is nothing left that could go on or end gracefully: votes do not count.
             with contextlib.suppress(ExitEarly):
                 await batch.goes_on(error)

@@ -43,7 +43,9 @@ RUN_EVENTS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 #: Events that announce what is about to happen; they travel from the outermost circle to the innermost.
-_INWARD = frozenset({"prerun", "presend"}) | {each.name for each in signals.ALL if each.name.startswith("pre_")}
+_INWARD = frozenset({"prerun", "presend"}) | {
+    each.name for each in signals.ALL if each.name.startswith("pre_")
+}
 
 _NAMED = {each.name: each for each in signals.ALL}
 
@@ -106,8 +108,7 @@ class Hooks:
 
     async def run_event(self, event: str, **payload: Any) -> None:
         """Send one of :data:`RUN_EVENTS`; the sender is the object whose decorator was used."""
-        for owner, own in self.heard(event):
-            await own.send_async(owner, **payload)
+        await _send_all(event, self.heard(event), payload)
 
 
 def is_heard(event: str, model: type, hooks: Hooks) -> bool:
@@ -121,11 +122,20 @@ async def announce(event: str, model: type, hooks: Hooks, **payload: Any) -> Non
     The sender is ``model`` everywhere. A signal before the work is heard by the process first, one after it by the
     process last, as the onion wants it.
     """
-    named = _NAMED[event]
-    circles = hooks.heard(event)
-    if event in _INWARD:
-        await named.send_async(model, **payload)
-    for _owner, own in circles:
-        await own.send_async(model, **payload)
-    if event not in _INWARD:
-        await named.send_async(model, **payload)
+    heard = [(model, own) for _owner, own in hooks.heard(event)]
+    named = (model, _NAMED[event])
+    await _send_all(event, [named, *heard] if event in _INWARD else [*heard, named], payload)
+
+
+async def _send_all(event: str, heard: list[tuple[Any, Signal]], payload: dict[str, Any]) -> None:
+    """Send to each; what comes before the work ends with the first error, what comes after reaches all."""
+    first: Exception | None = None
+    for sender, own in heard:
+        try:
+            await own.send_async(sender, **payload)
+        except Exception as error:
+            if event in _INWARD:
+                raise
+            first = first or error
+    if first is not None:
+        raise first
