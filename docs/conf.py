@@ -26,7 +26,9 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # Other projects' inventories are on the network, and a build must not need one: only our own names resolve.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!bzz\b).*"),
-    ("py:.*", r"bzz\.model\..*"),
+    # Names of types that annotations mention, and that are nobody's business outside.
+    ("py:.*", r"bzz\.(model|connection|storage)\..*"),
+    ("py:.*", r"bzz\.(registry\.F|registry\.Registry|batch\.directory\.Target)"),
 ]
 
 # The examples inside docstrings run with the tests; here run those of the pages.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import threading
 from typing import Any
 
@@ -59,6 +60,7 @@ def fresh() -> None:
     """Connect to an empty database, with nobody listening to any signal."""
     client = mongoengine.connect("doctest", host="localhost", port=3334, uuidRepresentation="standard")
     client.drop_database("doctest")
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # the pages refuse things on purpose
     for signal in signals.ALL:
         signal.reset()
 
