@@ -79,7 +79,7 @@ class BatchHandler(ProblemHandler):
         return self._told
 
     def _body(self) -> object:
-        kind = self.request.headers.get("Content-Type", "application/json")
+        kind = self.request.headers.get("Content-Type") or "application/json"
         if kind.partition(";")[0].strip().lower() != "application/json":
             raise tornado.web.HTTPError(415, "The body must be application/json.")
         return typed.parse_json(self.request.body, max_depth=MAX_DEPTH)
