@@ -73,7 +73,7 @@ class InstanceKey(me.Document):
 class FieldKey(me.Document):
     slug = me.StringField(db_field="s")
 
-    def get_id_field_name() -> Any:  # type: ignore[misc]  # noqa: N805 - how upstream's examples write it
+    def get_id_field_name() -> Any:  # type: ignore[misc]
         return FieldKey.slug
 
 
@@ -191,10 +191,18 @@ def test_inheritance() -> None:
     assert Schema.of(docs.Puppy).scope == {"_cls": "Animal.Dog.Puppy"}
     assert model.key_filter(Schema.of(docs.Puppy), "5f" * 12)["_cls"] == "Animal.Dog.Puppy"
 
-    class Late(docs.Dog):
+
+def test_classes_that_are_defined_later_are_found() -> None:
+    class Early(me.Document):
+        meta = {"allow_inheritance": True}
+
+    schema = Schema.of(Early)
+    assert schema.of_stored({"_cls": "Early.Late"}) is schema
+
+    class Late(Early):
         pass
 
-    assert animal.of_stored({"_cls": "Animal.Dog.Late"}).model is Late
+    assert schema.of_stored({"_cls": "Early.Late"}).model is Late
 
 
 class CleanLeaf(me.EmbeddedDocument):
@@ -202,7 +210,11 @@ class CleanLeaf(me.EmbeddedDocument):
         """Anything."""
 
 
-class CleanShape(docs.Shape):
+class Figure(me.EmbeddedDocument):
+    meta = {"allow_inheritance": True}
+
+
+class CleanFigure(Figure):
     def validate(self, clean: bool = True) -> None:
         super().validate(clean=clean)
 
@@ -230,7 +242,7 @@ class Numbered(me.EmbeddedDocument):
 
 
 class Shaped(me.Document):
-    shape = me.EmbeddedDocumentField(docs.Shape)
+    figure = me.EmbeddedDocumentField(Figure)
     numbered = me.EmbeddedDocumentField(Numbered)
 
 

@@ -160,7 +160,9 @@ class CustomSpec(FieldSpec):
         super().__init__(field, origin.name)
         self.origin = origin
         self.ordered, self.textual = origin.ordered, origin.textual
-        self.comparable, self.repeatable = origin.comparable, origin.repeatable
+        self.repeatable = origin.repeatable
+        # A class that knows only BaseField says itself what a text means.
+        self.comparable = origin.comparable or known_class(field) is BaseField
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
