@@ -2,4 +2,20 @@
 
 from __future__ import annotations
 
+from bzz.api import Api
+from bzz.errors import BzzError, CeleryNotConfiguredWarning, ExitEarly, UnknownSenderWarning, Veto
+from bzz.mongoengine_handler import MongoEngineRestHandler
+from bzz.server import serve
+
+__all__ = [
+    "Api",
+    "BzzError",
+    "CeleryNotConfiguredWarning",
+    "ExitEarly",
+    "MongoEngineRestHandler",
+    "UnknownSenderWarning",
+    "Veto",
+    "serve",
+]
+
 __version__ = "0.1.0"

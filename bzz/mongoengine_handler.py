@@ -52,8 +52,9 @@ _ATTRIBUTES = {"put": "put_mode"}
 class Routes(list[Any]):
     """The Tornado rules of one resource: a plain list, which also takes receivers.
 
-    ``resource`` is the :class:`bzz.resource.Resource` behind the rules. Every event of the resource is a decorator:
-    ``@routes.on_prerun``, ``@routes.on_post_update_instance`` … (see :class:`bzz.delivery.hooks.Hooks`).
+    ``resource`` is the :class:`bzz.resource.Resource` behind the rules. Every event of the resource is a
+    decorator: ``@routes.on_prerun``, ``@routes.on_post_update_instance`` … (see
+    :class:`bzz.delivery.hooks.Hooks`).
     """
 
     def __init__(self, rules: list[Any], resource: Resource) -> None:
@@ -153,8 +154,8 @@ def _http_detail(error: tornado.web.HTTPError) -> str:
 class MongoEngineRestHandler(ProblemHandler):
     """Serve one model: its collection at ``/name``, each document at ``/name/KEY``.
 
-    Options are keywords of :meth:`routes_for` or attributes of a subclass; see :class:`bzz.resource.Options`. The
-    attribute for ``put`` is ``put_mode``, because ``put`` is the method.
+    Options are keywords of :meth:`routes_for` or attributes of a subclass; see :class:`bzz.resource.Options`.
+    The attribute for ``put`` is ``put_mode``, because ``put`` is the method.
     """
 
     per_page = Options.per_page
@@ -177,9 +178,10 @@ class MongoEngineRestHandler(ProblemHandler):
     ) -> Routes:
         """Return the Tornado rules that serve a model.
 
-        ``routes_for(User)`` is the usual form; ``routes_for("mongoengine", User)`` is accepted as well. ``prefix``
-        may be written with or without slashes, ``resource_name`` defaults to the class name in snake case. ``client``
-        is an asynchronous client (PyMongo's or Motor's) to use instead of one derived from the model's connection.
+        ``routes_for(User)`` is the usual form; ``routes_for("mongoengine", User)`` is accepted as well.
+        ``prefix`` may be written with or without slashes, ``resource_name`` defaults to the class name in
+        snake case. ``client`` is an asynchronous client (PyMongo's or Motor's) to use instead of one derived
+        from the model's connection.
 
         Raises TypeError for anything that is not a document class, or an option that does not exist.
         """
@@ -189,7 +191,9 @@ class MongoEngineRestHandler(ProblemHandler):
             raise TypeError(f"routes_for() has no option {', '.join(sorted(unknown))}")
         chosen = {name: getattr(cls, _ATTRIBUTES.get(name, name)) for name in Options.__dataclass_fields__}
         name = resource_name.strip("/") if resource_name else _snake_case(document.__name__)
-        resource = Resource(document, name=name, options=Options(**chosen | options), client=client, hooks=hooks)
+        resource = Resource(
+            document, name=name, options=Options(**chosen | options), client=client, hooks=hooks
+        )
         path = "".join(f"/{part}" for part in [*prefix.split("/"), *name.split("/")] if part)
         pattern = rf"{re.escape(path)}(?:/([^/]+))?/?"
         rule = tornado.web.url(pattern, cls, {"resource": resource, "path": path}, name=None)
@@ -207,21 +211,23 @@ class MongoEngineRestHandler(ProblemHandler):
 
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods of the collection, or of one document."""
-        if self.path_args and self.path_args[0] is not None:
+        # Not by path_args: Tornado refuses a method that it does not know before it has them.
+        if self.request.path.rstrip("/") != self.path:
             return ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
         return ("GET", "HEAD", "POST", "OPTIONS")
 
-    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+    def decode_argument(self, value: bytes | None, name: str | None = None) -> str:
         """Decode a percent-decoded part of the path; a key that is not UTF-8 is the key of no document."""
         try:
-            return value.decode()
+            # Tornado hands over None for the key that the URL of a collection does not have.
+            return value if value is None else value.decode()  # type: ignore[return-value]
         except UnicodeDecodeError:
             raise errors.KeyFormatError(f"No {self.resource.name} has this key.") from None
 
     def compute_etag(self) -> None:
         """Have no ETag that is only a hash of the answer's bytes."""
 
-    # The methods -------------------------------------------------------------------------------------------------
+    # The methods --------------------------------------------------------------------------------------------
 
     async def get(self, key: str | None = None) -> None:
         """Answer with a page of the collection, or with one document."""
@@ -247,7 +253,7 @@ class MongoEngineRestHandler(ProblemHandler):
         self.set_header("X-Created-Id", created if plain else quote(created, safe=""))
         await self._answer_document(outcome)
 
-    async def put(self, key: str) -> None:  # type: ignore[override]
+    async def put(self, key: str) -> None:
         """Change a document and answer with it as it is now."""
         self._no_arguments()
         await self._answer_document(await self.run("update_instance", key=key, data=self._body()))
@@ -265,7 +271,7 @@ class MongoEngineRestHandler(ProblemHandler):
         self.set_status(204)
         self.clear_header("Content-Type")
 
-    # What they share ---------------------------------------------------------------------------------------------
+    # What they share ----------------------------------------------------------------------------------------
 
     async def run(self, action: Action, **given: Any) -> Outcome:
         """Run one operation on the resource for this request."""

@@ -1,15 +1,16 @@
 """What a model overrides runs as its author wrote it, in a thread, and bzz still sees what was stored.
 
-mongoengine's own ``save()`` and ``delete()`` are blocking and tell nobody what they replaced. A model that overrides
-them, or listens to mongoengine's signals, gets them run in a thread; the single command at their heart is handed back
-to the asynchronous store, so that it has the same guard, the same before-image and the same transaction as any other
-write.
+mongoengine's own ``save()`` and ``delete()`` are blocking and tell nobody what they replaced. A model that
+overrides them, or listens to mongoengine's signals, gets them run in a thread; the single command at their
+heart is handed back to the asynchronous store, so that it has the same guard, the same before-image and the
+same transaction as any other write.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import functools
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import mongoengine
@@ -18,14 +19,15 @@ from mongoengine import signals as model_signals
 from mongoengine.queryset.manager import QuerySetManager
 
 from bzz import model as typed
-from bzz.errors import DuplicateError, ReferencedError, StorageError
+from bzz.errors import DuplicateError, FieldError, ReferencedError, StorageError, ValidationError
 from bzz.model import Schema, Stored
+from bzz.model.refusal import flatten
 from bzz.storage import Store
 
 __all__ = [
+    "complete",
     "delete",
     "deletes_itself",
-    "fill_sequences",
     "render",
     "render_list",
     "save_changed",
@@ -50,7 +52,7 @@ def saves_itself(schema: Schema) -> bool:
 
 
 def deletes_itself(schema: Schema) -> bool:
-    """Tell whether this model must be deleted by its own ``delete()``: overridden, with delete rules, or with files."""
+    """Tell whether this model must be deleted by its own ``delete()``: it has one, delete rules, or files."""
     return (
         bool(schema.overrides & {"delete", "files"})
         or bool(schema.model._meta.get("delete_rules"))
@@ -62,7 +64,8 @@ def scope(schema: Schema) -> dict[str, Any]:
     """Return the filter that the model puts on all its documents.
 
     It holds the classes of a model with inheritance, and whatever a ``queryset_class`` or a manager named
-    ``objects`` adds; a manager is asked each time, because it may depend on the time or on a context variable.
+    ``objects`` adds; a manager is asked each time, because it may depend on the time or on a context
+    variable.
     """
     manager = _manager(schema.model)
     plain = manager is None or (manager.get_queryset is None and "queryset_class" not in schema.model._meta)
@@ -82,14 +85,48 @@ def _manager(model: type) -> QuerySetManager | None:
     return None
 
 
-async def fill_sequences(document: Any) -> None:
-    """Give each ``SequenceField`` without a value its next one; the counter is read in mongoengine's blocking way."""
+async def complete(document: Any) -> None:
+    """Add to a document what only the database knows, read in mongoengine's blocking way.
 
-    def fill() -> None:
-        for owner, sequence in typed.pending_sequences(document):
-            owner._data[sequence.name] = sequence.generate()
+    That is the next value of each ``SequenceField`` without one, and the copied fields of each
+    ``CachedReferenceField`` that was set by key. Raises ValidationError for the key of no document.
+    """
+    if _needs_database(type(document)):
+        await asyncio.to_thread(_complete, document)
 
-    await asyncio.to_thread(fill)
+
+@functools.cache
+def _needs_database(model: Any) -> bool:
+    return "sequences" in Schema.of(model).overrides or any(
+        isinstance(each, mongoengine.CachedReferenceField)
+        for schema in Schema.of(model).reachable()
+        for spec in schema.fields.values()
+        for each in _nested(spec.field)
+    )
+
+
+def _nested(field: Any) -> Iterator[Any]:
+    while field is not None:
+        yield field
+        field = getattr(field, "field", None)
+
+
+def _complete(document: Any) -> None:
+    for owner, sequence in typed.pending_sequences(document):
+        owner._data[sequence.name] = sequence.generate()
+    for owner, spec in typed.pending_references(document):
+        owner._data[spec.name] = _read(owner._data[spec.name], f"/{spec.name}")
+
+
+def _read(value: Any, pointer: str) -> Any:
+    if isinstance(value, list):
+        return [_read(each, f"{pointer}/{position}") for position, each in enumerate(value)]
+    if isinstance(value, dict):
+        return {name: _read(each, f"{pointer}/{name}") for name, each in value.items()}
+    found = type(value).objects(pk=value.pk).first()
+    if found is None:
+        raise ValidationError([FieldError(pointer, "no document has this key")])
+    return found
 
 
 async def render(schema: Schema, stored: Stored) -> bytes:
@@ -117,14 +154,18 @@ class _LostError(Exception):
 class _Writes:
     """The two commands inside ``Document.save()``, carried out by the store.
 
-    Installed on one instance, where they shadow the methods of the class. ``stored`` is the document as it is in
-    MongoDB after the last of them, None before anything was written.
+    Installed on one instance, where they shadow the methods of the class. ``stored`` is the document as it is
+    in MongoDB after the last of them, None before anything was written; ``known`` is what the document itself
+    would be stored as then, so that only what was changed in it is written.
     """
 
     def __init__(self, store: Store, document: Any, stored: Stored | None, session: Any) -> None:
         self.store = store
         self.document = document
         self.stored = stored
+        self.known = (
+            None if stored is None else typed.to_stored(typed.from_stored(Schema.of(type(document)), stored))
+        )
         self.session = session
         self.loop = asyncio.get_running_loop()
         object.__setattr__(document, "_save_create", self.create)
@@ -143,21 +184,24 @@ class _Writes:
             del self.document.__dict__["_save_create"], self.document.__dict__["_save_update"]
 
     def create(self, doc: Stored, force_insert: bool, write_concern: Any) -> Any:
-        self._wait(lambda: self.store.insert(doc, session=self.session))
-        self.stored = dict(doc)
-        return doc["_id"]
+        stored = typed.to_stored(self.document)
+        self._wait(lambda: self.store.insert(stored, session=self.session))
+        self.stored = self.known = stored
+        return stored["_id"]
 
     def update(self, doc: Stored, save_condition: Any, write_concern: Any) -> tuple[Any, bool]:
         assert self.stored is not None
-        update = typed.Update.of_command(self.document._get_update_doc())
+        replacing, known = self.stored, typed.to_stored(self.document)
+        update = typed.changes(self.known or {}, known)
         if update:
-            stored = self.stored
             replaced = self._wait(
-                lambda: self.store.update(self.store.exactly(stored), update.command(), session=self.session)
+                lambda: self.store.update(
+                    self.store.exactly(replacing), update.command(), session=self.session
+                )
             )
             if replaced is None:
                 raise _LostError
-            self.stored = update.apply(replaced)
+            self.stored, self.known = update.apply(replaced), known
         return doc["_id"], False
 
     def _wait(self, write: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -169,8 +213,10 @@ class _Writes:
 
 
 def _call(method: Callable[[], Any]) -> None:
-    with typed.translated_errors():
+    try:
         method()
+    except mongoengine.ValidationError as error:
+        raise ValidationError(list(flatten(error, ""))) from error
 
 
 async def save_new(store: Store, document: Any, *, session: Any = None) -> Stored:
@@ -199,7 +245,7 @@ async def save_changed(store: Store, document: Any, before: Stored, *, session: 
 
 
 class _Deletion:
-    """The collection as ``Document.delete()`` sees it; deleting the document itself goes through the store."""
+    """The collection as ``Document.delete()`` sees it; the deletion itself goes through the store."""
 
     def __init__(
         self, collection: Any, store: Store, key: Any, session: Any, guard: dict[str, Any] | None
@@ -248,8 +294,8 @@ async def delete(
 ) -> Stored | None:
     """Delete a document by its own ``delete()``, delete rules and files included.
 
-    Return the document as it was; None if somebody else had deleted it, or if it does not match ``guard`` any more
-    (delete rules are carried out before that is known). A ``delete()`` that deletes nothing (it marks
+    Return the document as it was; None if somebody else had deleted it, or if it does not match ``guard`` any
+    more (delete rules are carried out before that is known). A ``delete()`` that deletes nothing (it marks
     the document, say) counts as done, and ``found`` is returned.
     """
     deletion = _Deletion(document._get_collection(), store, found["_id"], session, guard)

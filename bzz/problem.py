@@ -17,8 +17,8 @@ def problem(status: int, detail: str = "", *, kind: str = "", **members: Any) ->
     """Build the body of an error answer.
 
     ``kind`` names what a client can act on (``validation``, ``duplicate`` …) and becomes the ``type`` member
-    ``urn:bzz:problem:<kind>``; without it the status says all there is to say (``about:blank``). ``members`` are
-    extension members; those that are ``None`` are left out.
+    ``urn:bzz:problem:<kind>``; without it the status says all there is to say (``about:blank``). ``members``
+    are extension members; those that are ``None`` are left out.
 
     >>> problem(404, "No user has this key.")
     b'{"type":"about:blank","title":"Not Found","status":404,"detail":"No user has this key."}'

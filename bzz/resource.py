@@ -1,7 +1,8 @@
 """The life of one operation on one resource, in order.
 
 Every way in (a request, a batch, the command line) makes an :class:`Operation` and gives it to
-:meth:`Resource.run`, or takes its parts one by one, as a batch does that must tell of nothing before its commit::
+:meth:`Resource.run`, or takes its parts one by one, as a batch does that must tell of nothing before its
+commit::
 
     prerun → pre signal → decode → validate → write → diff → post signal → success or failure → postrun
 
@@ -11,6 +12,7 @@ No step knows HTTP, and no step but the write touches the network.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 import weakref
@@ -24,29 +26,28 @@ from bzz.delivery.hooks import Hooks, announce, is_heard
 from bzz.errors import (
     ConflictError,
     DuplicateError,
+    ExitEarly,
     FieldError,
     MissingDocumentError,
     PreconditionFailedError,
     ValidationError,
 )
 from bzz.etag import etag_of, matches
-from bzz.model import Assignments, Schema, Stored
+from bzz.model import Assignments, Change, FieldSpec, Schema, Stored
 from bzz.storage import Store
 
 __all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
 
 Action = Literal["get_list", "get_instance", "create_instance", "update_instance", "delete_instance"]
 
-UpdatedFields = dict[str, dict[str, Any]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What can be chosen for one resource; each is a keyword of ``routes_for``.
 
-    ``per_page`` and ``max_per_page`` are documents a page, ``timeout`` the seconds that one command may take and
-    ``retry_seconds`` how long a guarded write tries again while other writers win. ``put`` says what a PUT does
-    with fields it is not given: ``merge`` leaves them, ``replace`` resets them.
+    ``per_page`` and ``max_per_page`` are documents a page, ``timeout`` the seconds that one command may take
+    and ``retry_seconds`` how long a guarded write tries again while other writers win. ``put`` says what a
+    PUT does with fields it is not given: ``merge`` leaves them, ``replace`` resets them.
     """
 
     per_page: int = 20
@@ -59,7 +60,9 @@ class Options:
         if self.put not in {"merge", "replace"}:
             raise ValueError(f"put is 'merge' or 'replace', not {self.put!r}")
         if not 1 <= self.per_page <= self.max_per_page:
-            raise ValueError(f"per_page must be from 1 to max_per_page ({self.max_per_page}), not {self.per_page}")
+            raise ValueError(
+                f"per_page must be from 1 to max_per_page ({self.max_per_page}), not {self.per_page}"
+            )
         if self.timeout <= 0 or self.retry_seconds <= 0:
             raise ValueError("timeout and retry_seconds are seconds above 0")
 
@@ -68,10 +71,10 @@ class Options:
 class Operation:
     """One operation on one resource, as it was asked for.
 
-    ``data`` is the parsed body: a dict from JSON, or a list of ``(name, value)`` pairs from a form. A ``pre_``
-    receiver may change it in place, and what it leaves is what is decoded. ``session`` is the session of the
-    transaction that the operation is part of. ``if_match`` is the value of an ``If-Match`` header: an update or
-    a deletion then concerns exactly the state of the document that it names.
+    ``data`` is the parsed body: a dict from JSON, or a list of ``(name, value)`` pairs from a form. A
+    ``pre_`` receiver may change it in place, and what it leaves is what is decoded. ``session`` is the
+    session of the transaction that the operation is part of. ``if_match`` is the value of an ``If-Match``
+    header: an update or a deletion then concerns exactly the state of the document that it names.
     """
 
     action: Action
@@ -92,13 +95,14 @@ class Operation:
 class Outcome:
     """What an operation did, in the form in which MongoDB keeps documents.
 
-    ``before`` is what this very write replaced, ``after`` what it stored; a read has only ``after`` or ``items``.
+    ``before`` is what this very write replaced, ``after`` what it stored; a read has only ``after`` or
+    ``items``.
     """
 
     before: Stored | None = None
     after: Stored | None = None
     items: list[Stored] | None = None
-    updated_fields: UpdatedFields = field(default_factory=dict)
+    updated_fields: dict[str, Change] = field(default_factory=dict)
 
 
 class Resource:
@@ -131,7 +135,7 @@ class Resource:
     def __repr__(self) -> str:
         return f"<Resource {self.name!r} of {self.model.__name__}>"
 
-    # One operation -----------------------------------------------------------------------------------------------
+    # One operation ------------------------------------------------------------------------------------------
 
     async def run(self, operation: Operation) -> Outcome:
         """Run an operation with all that belongs to it, and return what it did.
@@ -144,7 +148,9 @@ class Resource:
         except BaseException:
             await self.fail(operation)
             raise
-        await self.complete(operation, outcome)
+        # A receiver that wants to end a batch: here there is none, and what is stored stays.
+        with contextlib.suppress(ExitEarly):
+            await self.complete(operation, outcome)
         return outcome
 
     async def start(self, operation: Operation) -> None:
@@ -152,9 +158,16 @@ class Resource:
         await self._event("prerun", operation)
 
     async def complete(self, operation: Operation, outcome: Outcome) -> None:
-        """Tell of what an operation did, once it is certain that it stays done."""
+        """Tell of what an operation did, once it is certain that it stays done.
+
+        :class:`bzz.errors.ExitEarly` from a receiver is raised when everybody was told: it may end a batch,
+        but the operation succeeded.
+        """
+        early = None
         try:
             await self.tell(operation, outcome)
+        except ExitEarly as error:
+            early = error
         except BaseException:
             await self.fail(operation)
             raise
@@ -162,6 +175,8 @@ class Resource:
             await self._event("success", operation, return_value=outcome)
         finally:
             await self._event("postrun", operation)
+        if early is not None:
+            raise early
 
     async def fail(self, operation: Operation) -> None:
         """Tell that an operation that had started failed; call it while its exception is being handled."""
@@ -182,7 +197,7 @@ class Resource:
         return await self._steps[operation.action](operation)
 
     async def tell(self, operation: Operation, outcome: Outcome) -> None:
-        """Send the post signal of what an operation did; nothing is sent for an update that changed nothing."""
+        """Send the post signal of what an operation did; none for an update that changed nothing."""
         action, handler = operation.action, operation.handler
         event = f"post_{action}"
         if (action == "update_instance" and not outcome.updated_fields) or not self._is_heard(event):
@@ -198,7 +213,7 @@ class Resource:
             payload["updated_fields"] = outcome.updated_fields
         await self._announce(event, **payload)
 
-    # The steps ---------------------------------------------------------------------------------------------------
+    # The steps ----------------------------------------------------------------------------------------------
 
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
@@ -225,7 +240,7 @@ class Resource:
         await self._ask(operation, data=operation.data)
         assignments = self._decode(operation.data, creating=True)
         document = typed.new_document(self.schema, assignments)
-        await self._complete(document)
+        await overridden.complete(document)
         if self._saves_itself():
             after = await self._named(overridden.save_new(self.store, document, session=operation.session))
         else:
@@ -251,7 +266,9 @@ class Resource:
             update = typed.direct_update(self.schema, assignments)
             if update is not None:
                 before = await self._named(
-                    self.store.update(_both(target, update.guard), update.command(), session=operation.session)
+                    self.store.update(
+                        _both(target, update.guard), update.command(), session=operation.session
+                    )
                 )
                 if before is not None:
                     return self._changed(before, update.apply(before))
@@ -283,7 +300,7 @@ class Resource:
         base = typed.to_stored(typed.from_stored(schema, before))
         document = typed.from_stored(schema, before)
         typed.assign(document, {**_defaults(schema, assignments), **assignments} if replaces else assignments)
-        await self._complete(document)
+        await overridden.complete(document)
         if self._saves_itself():
             saved = await self._named(
                 overridden.save_changed(self.store, document, before, session=operation.session)
@@ -321,7 +338,7 @@ class Resource:
         document = typed.from_stored(self.schema, found)
         return await overridden.delete(self.store, document, found, session=operation.session, guard=target)
 
-    # What the steps share ----------------------------------------------------------------------------------------
+    # What the steps share -----------------------------------------------------------------------------------
 
     async def _ask(self, operation: Operation, **known: Any) -> None:
         """Send the pre signal; whoever raises ends the operation before anything is written."""
@@ -375,16 +392,11 @@ class Resource:
         else:
             typed.validate(document)
 
-    async def _complete(self, document: Any) -> None:
-        """Fill in what only the database can: the next values of sequences."""
-        if "sequences" in self.schema.overrides:
-            await overridden.fill_sequences(document)
-
     def _can_write_unread(self, assignments: Assignments) -> bool:
-        """Tell whether an update can be checked without the document: its class, its key and its save() are plain."""
+        """Tell whether an update can be checked without the document: class, key and save() are plain."""
         return (
             not self.schema.polymorphic
-            and (self.schema.primary.name,) not in assignments
+            and (_primary(self.schema).name,) not in assignments
             and not self._saves_itself()
         )
 
@@ -410,13 +422,18 @@ def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {"$and": [one, other]}
 
 
+def _primary(schema: Schema) -> FieldSpec:
+    assert schema.primary is not None, "a class that can be stored has a primary key"
+    return schema.primary
+
+
 def _without_key(schema: Schema, assignments: Assignments, before: Stored) -> Assignments:
     """Accept the primary key in a body only if it is the one that the document has."""
-    path = (schema.primary.name,)
+    path = (_primary(schema).name,)
     if path not in assignments:
         return assignments
     value = assignments[path]
-    if value is None or schema.primary.store(value) != before["_id"]:
+    if value is None or _primary(schema).store(value) != before["_id"]:
         raise ValidationError([FieldError(f"/{path[0]}", "the key of a document cannot be changed")])
     return {each: value for each, value in assignments.items() if each != path}
 
@@ -428,5 +445,5 @@ def _defaults(schema: Schema, given: Assignments) -> Assignments:
     return {
         (name,): fresh._data.get(name)
         for name in schema.fields
-        if name not in named and name not in {schema.primary.name, schema.key.name}
+        if name not in named and name not in {_primary(schema).name, schema.key.name}
     }

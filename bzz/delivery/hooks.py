@@ -1,21 +1,19 @@
 """Who hears of an operation: the process, then an API, then one resource.
 
-A :class:`Hooks` is one circle of listeners that belongs to an object (an API or a resource). Circles are nested, and
-an operation is announced through them as through an onion: what happens *before* the work goes from the outermost
-circle in, what happens *after* it goes from the innermost out.
+A :class:`Hooks` is one circle of listeners that belongs to an object (an API or a resource). Circles are
+nested, and an operation is announced through them as through an onion: what happens *before* the work goes
+from the outermost circle in, what happens *after* it goes from the innermost out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 from bzz import signals
 from bzz.dispatcher import Signal
 
 __all__ = ["RUN_EVENTS", "Hooks", "announce", "is_heard"]
-
-Receiver = TypeVar("Receiver", bound=Callable[..., Any])
 
 _RUN_PAYLOAD = {
     "operation": "the running operation",
@@ -24,8 +22,17 @@ _RUN_PAYLOAD = {
     "kwargs": "the query parameters of the request, each a list of strings",
 }
 
-#: The events around one operation, whatever its kind: name → (what it says, how errors of receivers count, payload).
-RUN_EVENTS: dict[str, tuple[str, str, dict[str, str]]] = {
+_SEND_PAYLOAD = {
+    "operation": "the running operation, from which the signal is sent",
+    "task": _RUN_PAYLOAD["task"],
+    "args": "the sender of the signal, alone in a tuple",
+    "kwargs": "the payload of the signal",
+    "event": "the name of the signal",
+}
+
+#: The events around one operation, whatever its kind: name → (what it says, how errors of receivers count,
+#: payload).
+RUN_EVENTS: dict[str, tuple[str, Literal["raise", "log"], dict[str, str]]] = {
     "prerun": ("Sent before an operation starts; raising ends it.", "raise", _RUN_PAYLOAD),
     "postrun": ("Sent after an operation ended, however it ended.", "log", _RUN_PAYLOAD),
     "success": (
@@ -38,8 +45,8 @@ RUN_EVENTS: dict[str, tuple[str, str, dict[str, str]]] = {
         "log",
         {**_RUN_PAYLOAD, "exc_info": "the live triple of sys.exc_info()"},
     ),
-    "presend": ("Sent before a signal is published to a queue.", "raise", _RUN_PAYLOAD),
-    "postsend": ("Sent after a signal was published to a queue.", "log", _RUN_PAYLOAD),
+    "presend": ("Sent before a signal is published to a queue; raising prevents it.", "raise", _SEND_PAYLOAD),
+    "postsend": ("Sent after a signal was published to a queue.", "log", _SEND_PAYLOAD),
 }
 
 #: Events that announce what is about to happen; they travel from the outermost circle to the innermost.
@@ -53,9 +60,9 @@ _NAMED = {each.name: each for each in signals.ALL}
 class Hooks:
     """One circle of listeners, and the circle around it.
 
-    Every event has a decorator that connects the decorated function and returns it: ``on_prerun``, ``on_postrun``,
-    ``on_success``, ``on_failure``, ``on_presend``, ``on_postsend``, and ``on_`` before the name of each signal of a
-    resource (``on_post_update_instance``). Called with options it takes those of
+    Every event has a decorator that connects the decorated function and returns it: ``on_prerun``,
+    ``on_postrun``, ``on_success``, ``on_failure``, ``on_presend``, ``on_postsend``, and ``on_`` before the
+    name of each signal of a resource (``on_post_update_instance``). Called with options it takes those of
     :meth:`bzz.dispatcher.Signal.connect`: ``@users.on_post_update_instance(when={"status": ANY})``.
 
     >>> circle = Hooks(owner="users")
@@ -69,6 +76,7 @@ class Hooks:
     def __init__(self, owner: object, outer: Hooks | None = None) -> None:
         self.owner = owner
         self.outer = outer
+        self.celery: Any = None  # the Celery app that signals from within this circle are published with
         self._signals: dict[str, Signal] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -119,8 +127,8 @@ def is_heard(event: str, model: type, hooks: Hooks) -> bool:
 async def announce(event: str, model: type, hooks: Hooks, **payload: Any) -> None:
     """Send a signal of a resource to the whole process and through the circles of the resource.
 
-    The sender is ``model`` everywhere. A signal before the work is heard by the process first, one after it by the
-    process last, as the onion wants it.
+    The sender is ``model`` everywhere. A signal before the work is heard by the process first, one after it
+    by the process last, as the onion wants it.
     """
     heard = [(model, own) for _owner, own in hooks.heard(event)]
     named = (model, _NAMED[event])
