@@ -193,7 +193,10 @@ class PayloadError(DeliveryError, ValueError):
 
 
 class PublishError(DeliveryError, ConnectionError):
-    """No broker took a message within the time limit. It may have arrived: perhaps only the answer is lost."""
+    """No broker took a message within the time limit.
+
+    It may have arrived all the same: perhaps only the answer was lost.
+    """
 
 
 class UnknownSignalError(DeliveryError, LookupError):

@@ -30,7 +30,7 @@ class RequestSummary:
     """What is left of a Tornado handler in a worker: whose request it was, and for what.
 
     ``query`` is the undecoded query string, ``request_id`` what the header ``X-Request-Id`` said, ``user``
-    the handler's ``current_user`` if it had been looked up when the signal was sent and can travel, else None.
+    the handler's ``current_user`` if it had been looked up when the signal was sent and can travel.
     """
 
     method: str

@@ -100,7 +100,7 @@ class _Writer:
             raise UnsendableError(f"more than {MAX_DEPTH} levels, or a circle", place[:200])
         if isinstance(value, dict):
             return self.mapping(value, place, depth)
-        if kind is tuple:
+        if isinstance(value, tuple):
             return tagged("tuple", self.items(value, place, depth))
         if isinstance(value, list):
             return self.items(value, place, depth)
