@@ -91,7 +91,8 @@ async def complete(document: Any) -> None:
     That is the next value of each ``SequenceField`` without one, and the copied fields of each
     ``CachedReferenceField`` that was set by key. Raises ValidationError for the key of no document.
     """
-    if _needs_database(type(document)):
+    model: Any = type(document)
+    if _needs_database(model):
         await asyncio.to_thread(_complete, document)
 
 
