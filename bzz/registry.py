@@ -225,7 +225,8 @@ class Registry(blinker.NamedSignal):
             while earlier is not None and earlier.is_over:
                 earlier = earlier.earlier
             self._receivers = self._receivers.with_other(connection, earlier)
-        self._tell_disconnected(connection.receiver, connection.sender.value)
+        if earlier is None:
+            self._tell_disconnected(connection.receiver, connection.sender.value)
 
     def disconnect(
         self, receiver: Receiver | None = None, sender: Any = ANY, *, dispatch_uid: Hashable = None
