@@ -33,8 +33,9 @@ class Api:
 
     Below the prefix it mounts its resources, ``POST /batch``, ``GET /health`` and ``GET /ready``; ``batch``,
     ``health`` and ``ready`` move them (a path) or turn them off (None). ``batch_limits`` bounds one batch.
-    ``client`` is an explicit asynchronous client for all resources. Every event is a decorator here too, for
-    all resources of this Api and of no other: ``@api.on_failure``.
+    ``client`` is an explicit asynchronous client for all resources, ``celery`` the Celery app that publishes
+    what is sent from within its operations (Celery's current one unless given). Every event is a decorator
+    here too, for all resources of this Api and of no other: ``@api.on_failure``.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Api:
         title: str = "API",
         *,
         client: Any = None,
+        celery: Any = None,
         batch: str | None = "/batch",
         batch_limits: Limits | None = None,
         health: str | None = "/health",
@@ -52,6 +54,7 @@ class Api:
         self.title = title
         self.client = client
         self.hooks = Hooks(owner=self)
+        self.hooks.celery = celery
         self.resources: dict[str, Resource] = {}
         self._rules: list[Any] = []
         self.batch_limits = batch_limits or Limits()

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from bzz import model as typed
 from bzz import overridden
 from bzz.delivery.hooks import Hooks, announce, is_heard
+from bzz.delivery.operating import operating
 from bzz.errors import (
     ConflictError,
     DuplicateError,
@@ -153,10 +154,12 @@ class Resource:
             await self.complete(operation, outcome)
         return outcome
 
+    @operating
     async def start(self, operation: Operation) -> None:
         """Announce that an operation starts; whoever raises ends it, which is a failure like any other."""
         await self._event("prerun", operation)
 
+    @operating
     async def complete(self, operation: Operation, outcome: Outcome) -> None:
         """Tell of what an operation did, once it is certain that it stays done.
 
@@ -178,6 +181,7 @@ class Resource:
         if early is not None:
             raise early
 
+    @operating
     async def fail(self, operation: Operation) -> None:
         """Tell that an operation that had started failed; call it while its exception is being handled."""
         try:
@@ -191,6 +195,7 @@ class Resource:
             event, operation=operation, task=operation, args=args, kwargs=kwargs, **more
         )
 
+    @operating
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
         await self.store.prepare()

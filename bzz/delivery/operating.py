@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from bzz.delivery.hooks import Hooks
 
 __all__ = ["Running", "operating", "running"]
+
+
+class _Owner(Protocol):
+    hooks: Hooks
+
+
+_Resource = TypeVar("_Resource", bound=_Owner)
+_Operation = TypeVar("_Operation")
+_Result = TypeVar("_Result")
+_More = ParamSpec("_More")
 
 
 class Running(NamedTuple):
@@ -32,14 +42,22 @@ class Running(NamedTuple):
 _running: ContextVar[Running | None] = ContextVar("bzz_running", default=None)
 
 
-@contextmanager
-def operating(hooks: Hooks, operation: Any) -> Iterator[None]:
-    """Say that the block, and every task that it starts, belongs to this operation."""
-    token = _running.set(Running(hooks, operation))
-    try:
-        yield
-    finally:
-        _running.reset(token)
+def operating(
+    step: Callable[Concatenate[_Resource, _Operation, _More], Coroutine[Any, Any, _Result]],
+) -> Callable[Concatenate[_Resource, _Operation, _More], Coroutine[Any, Any, _Result]]:
+    """Decorate a step of a resource: the step, and every task that it starts, belongs to its operation."""
+
+    @functools.wraps(step)
+    async def run(
+        resource: _Resource, operation: _Operation, /, *args: _More.args, **kwargs: _More.kwargs
+    ) -> _Result:
+        token = _running.set(Running(resource.hooks, operation))
+        try:
+            return await step(resource, operation, *args, **kwargs)
+        finally:
+            _running.reset(token)
+
+    return run
 
 
 def running() -> Running | None:
