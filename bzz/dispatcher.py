@@ -25,6 +25,7 @@ __all__ = ["ANY", "Connection", "Options", "Signal", "Transport", "set_transport
 
 Receiver = Callable[..., Any]
 Results = list[tuple[Receiver, Any]]
+PutOff = list[tuple[Connection, Exception]]
 
 _LOGGER: Final = logging.getLogger("bzz.signals")
 
@@ -58,7 +59,8 @@ class Signal(Registry):
     ``errors`` says what an error of a receiver does: with ``"raise"`` it ends the sending and is raised; with
     ``"log"`` every receiver runs, errors are logged to ``bzz.signals`` with their traceback and counted in
     ``failures``; with ``"defer"`` every receiver runs, then the first error is raised. An error of a receiver
-    connected with ``errors="raise"`` to a signal that logs is deferred likewise. What is no
+    connected with ``errors="raise"`` to a signal that logs is deferred likewise. ExitEarly
+    is no failure and reaches the sender under every policy, before any other error. What is no
     :exc:`Exception` (cancellation, the end of the process) always goes through at once.
 
     ``providing`` are the keys of the payload; a mapping describes them, which ``payload`` shows. When it is
@@ -130,7 +132,7 @@ class Signal(Registry):
                 if connection.is_async and connection.queue is None:
                     raise RuntimeError(f"{connection.name} is asynchronous: use send_async() of {self.name}")
         results: Results = []
-        put_off: list[Exception] = []
+        put_off: PutOff = []
         for connection, receiver in calls:
             try:
                 result = self._call_blocking(connection, receiver, sender, payload, _async_wrapper)
@@ -145,7 +147,7 @@ class Signal(Registry):
                 )
             results.append((receiver, result))
         if put_off:
-            raise put_off[0]
+            raise put_off[0][1]
         return results
 
     async def send_async(
@@ -164,7 +166,7 @@ class Signal(Registry):
         if not self._receivers.by_key or self._mutes:
             return []
         results: Results = []
-        put_off: list[Exception] = []
+        put_off: PutOff = []
         for connection, receiver in self._calls(sender, payload):
             try:
                 result: Any = None
@@ -178,7 +180,7 @@ class Signal(Registry):
                 continue
             results.append((receiver, result))
         if put_off:
-            raise put_off[0]
+            raise put_off[0][1]
         return results
 
     async def deliver(self, connection: Connection, sender: Any, payload: Mapping[str, Any]) -> Any:
@@ -244,24 +246,31 @@ class Signal(Registry):
             raise RuntimeError("there is no transport for receivers with queue=: it was taken away")
         return self.transport
 
-    def _ends_with(self, error: Exception, connection: Connection, put_off: list[Exception]) -> bool:
+    def _ends_with(self, error: Exception, connection: Connection, put_off: PutOff) -> bool:
         """Apply the policy to an error: True if it is to be raised now, else it is put off or logged."""
         policy = connection.errors or ("log" if self.errors == "log" else "raise")
-        is_exit = isinstance(error, ExitEarly)
-        if (policy == "raise" or is_exit) and self.errors == "raise":
-            return True
-        if is_exit:
+        if isinstance(error, ExitEarly):
             # Not an error but a wish, and the batch that it is meant for must hear of it.
-            put_off.insert(0, error)
+            if self.errors == "raise":
+                return True
+            displaced = [(other, earlier) for other, earlier in put_off if not isinstance(earlier, ExitEarly)]
+            for other, earlier in displaced:
+                self._log(earlier, other)
+            put_off[:] = [(connection, error)]
             return False
+        if policy == "raise" and self.errors == "raise":
+            return True
         with self._lock:
             self.failures += 1
             connection.failures += 1
         if policy == "raise" and not put_off:
-            put_off.append(error)
+            put_off.append((connection, error))
         else:
-            _LOGGER.error("%s failed on %s", connection.name, self.name, exc_info=error)
+            self._log(error, connection)
         return False
+
+    def _log(self, error: Exception, connection: Connection) -> None:
+        _LOGGER.error("%s failed on %s", connection.name, self.name, exc_info=error)
 
 
 def _coroutine_function(receiver: Receiver) -> Callable[..., Any]:

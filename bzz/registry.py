@@ -121,7 +121,8 @@ class Registry(blinker.NamedSignal):
     def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
         """Yield what hears this sender, in order: the callables that were connected, those still alive."""
         for found in self._live().for_sender(sender):
-            receiver = next(filter(None, (connection.receiver for connection in found)), None)
+            alive = (connection.receiver for connection in found if not connection.is_dead)
+            receiver = next(alive, None)
             if receiver is not None:
                 yield receiver
 

@@ -16,6 +16,7 @@ import pytest
 import tornado.gen
 
 from bzz.dispatcher import ANY, Connection, Signal, set_transport
+from bzz.errors import ExitEarly
 
 
 class Model: ...
@@ -284,7 +285,7 @@ async def test_awaitable_returned_in_a_thread_is_awaited_on_the_loop() -> None:
     assert (await signal.send_async(Model))[0][1] == threading.get_ident()
 
 
-# Errors. "x" raises, "." does not; capitals override: X raises, L logs.
+# Errors. "x" raises, "." does not, "e" exits early; overrides: X raises, L logs.
 
 POLICIES: list[tuple[str, str, str, str | None, int]] = [
     # policy of the signal, receivers, which of them run, which error is raised, failures
@@ -304,14 +305,20 @@ POLICIES: list[tuple[str, str, str, str | None, int]] = [
     ("defer", "xx.", "012", "0", 2),
     ("defer", "Lx.", "012", "1", 2),
     ("defer", "L..", "012", None, 1),
+    ("raise", "Le.", "01", "1", 1),
+    ("log", "x.e.", "0123", "2", 1),
+    ("log", "Xe.", "012", "1", 1),
+    ("log", "eX.", "012", "0", 1),
+    ("log", "ee.", "012", "1", 0),
+    ("defer", "xe.", "012", "1", 1),
 ]
 
 
-def failing(log: list[str], mark: str, fails: bool, kind: str) -> Any:
+def failing(log: list[str], mark: str, how: str, kind: str) -> Any:
     def receiver(sender: Any) -> str:
         log.append(mark)
-        if fails:
-            raise Refusal(mark)
+        if how != ".":
+            raise ExitEarly(mark) if how == "e" else Refusal(mark)
         return mark
 
     async def async_receiver(sender: Any) -> str:
@@ -335,11 +342,11 @@ async def test_policies(
     signal, log = Signal("changed", errors=errors), []
     override: dict[str, Any] = {"X": "raise", "L": "log"}
     for index, how in enumerate(receivers):
-        signal.connect(failing(log, str(index), how != ".", kind), errors=override.get(how))
+        signal.connect(failing(log, str(index), how, kind), errors=override.get(how))
     results: list[Any] = []
     try:
         results = signal.send(Model) if kind == "sent plain" else await signal.send_async(Model)
-    except Refusal as error:
+    except (Refusal, ExitEarly) as error:
         assert str(error) == raised
         assert error.__traceback__ is not None
     else:
@@ -347,7 +354,7 @@ async def test_policies(
         assert [result for _, result in results] == [str(i) for i, how in enumerate(receivers) if how == "."]
     assert "".join(log) == run
     assert signal.failures == sum(connection.failures for connection in signal.connections) == failures
-    put_off = raised is not None and errors != "raise"
+    put_off = raised is not None and errors != "raise" and receivers[int(raised)] != "e"
     assert len(records(caplog)) == failures - put_off
     for record in caplog.records:
         assert record.exc_info is not None and record.levelno == logging.ERROR

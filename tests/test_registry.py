@@ -316,6 +316,30 @@ def test_what_is_held(name: str, decorate: bool) -> None:
     assert bool(signal.receivers) is bool(heard(signal)) is bool(signal.connections) is stays
 
 
+def test_receiver_that_is_false_is_a_receiver() -> None:
+    class Empty(list[Any]):
+        __slots__ = ("__weakref__",)
+
+        def __call__(self, sender: Any) -> str:
+            return "empty"
+
+    signal, receiver = Signal("changed"), Empty()
+    signal.connect(receiver)
+    assert heard(signal) == ["empty"] and list(signal.receivers_for(None)) == [receiver]
+
+
+def test_lookup_that_began_before_a_receiver_died() -> None:
+    signal, owners = Signal("changed"), [Owner(), Owner()]
+    for owner in owners:
+        signal.connect(owner, A)
+    found = signal.receivers_for(A)
+    assert next(found)(None) == "object"
+    del owner
+    owners.clear()
+    gc.collect()
+    assert list(found) == []
+
+
 def test_order_is_that_of_first_connection() -> None:
     signal = Signal("changed")
     signal.connect(third, A)
