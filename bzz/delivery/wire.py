@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from bson import DBRef
+from bson.errors import BSONError
 from mongoengine.base import BaseDocument
 
 from bzz.delivery.summaries import ExceptionSummary, Gone, RequestSummary
@@ -43,6 +44,8 @@ MAX_DEPTH = 64
 MAX_SIZE = 8 * 1024 * 1024
 
 _SUMMARIES = {each.__name__: each for each in (ExceptionSummary, RequestSummary)}
+
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 Read = Callable[[Any, list[Any]], list[Stored | None]]
 
@@ -179,7 +182,9 @@ def loads(text: str, read: Read) -> Message:
         reader = _Reader(documents)
         payload = {key: reader.value(value) for key, value in tree["payload"].items()}
         return Message(reader.value(tree["sender"]), payload)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+    except PayloadError:
+        raise
+    except (*_MALFORMED, BSONError) as error:
         raise PayloadError(f"this is not the text of a signal: {error!r:.200}") from error
 
 
