@@ -397,9 +397,8 @@ async def test_the_signatures_of_django_routines(client: Client) -> None:
     def failed(
         sender: Any, routine: str, failed_command: int, exception: Exception, signal: Any, **kwargs: Any
     ) -> bool:
-        heard.append(
-            (routine, failed_command, sender.plan[failed_command].path, signal is signals.batch_failed)
-        )
+        path = sender.plan[failed_command].path
+        heard.append((routine, failed_command, path, signal is signals.batch_failed))
         return True
 
     @signals.batch_finished.connect
@@ -499,7 +498,11 @@ async def test_votes(
 
 async def test_every_failure_is_told_when_the_plan_goes_on_anyway(client: Client) -> None:
     failed: list[int] = []
-    signals.batch_failed.connect(lambda failed_operation: failed.append(failed_operation))
+
+    @signals.batch_failed.connect
+    def note(failed_operation: int) -> None:
+        failed.append(failed_operation)
+
     told = await run(client, MISSING, create("a"), create("a"), MISSING, continue_on_error=True)
     assert failed == [0, 2, 3]
     assert (told["failed_operation"], told["last_operation"]) == (3, 1)
@@ -706,9 +709,7 @@ async def test_a_batch_runs_without_a_request_too(api: bzz.Api, database: str) -
     assert repr(batch) == "<Batch 'batch' of 2 operations>"
 
 
-async def test_a_batch_out_of_time_does_not_begin_another_operation(
-    api: bzz.Api, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_out_of_time_does_not_begin_another_operation(api: bzz.Api, database: str) -> None:
     batch = Batch(read_request({"operations": [create("a"), create("b")]}, api.directory))
     signals.post_create_instance.connect(lambda: setattr(batch, "ends", 0.0))
     with pytest.raises(StorageTimeoutError):
