@@ -396,7 +396,7 @@ class Connection:
 def handler_of(user: Any = None) -> tornado.web.RequestHandler:
     request = HTTPServerRequest(
         start_line=RequestStartLine("PUT", "/user/1?a=b%20c", "HTTP/1.1"),
-        headers=HTTPHeaders({"X-Request-Id": "r-1"}),
+        headers=HTTPHeaders({"Host": "localhost", "X-Request-Id": "r-1"}),
         connection=Connection(),
     )
     handler = tornado.web.RequestHandler(tornado.web.Application(), request)
