@@ -14,7 +14,7 @@ from mongoengine.base import BaseDocument
 
 from bzz.errors import BzzError, FieldError, ValidationError
 from bzz.model.field import FieldSpec
-from bzz.model.refusal import child, flatten
+from bzz.model.refusal import flatten
 from bzz.model.schema import Schema
 
 __all__ = ["attempt", "check_constraints", "check_document", "check_field", "check_stored"]
@@ -50,7 +50,7 @@ def check_document(document: Any, pointer: str, errors: list[FieldError]) -> Non
     for name in document._fields_ordered:
         if name != "_cls":
             spec = schema.fields.get(name) or Schema.untyped(name)
-            check_field(spec, document._data.get(name), child(pointer, name), errors)
+            check_field(spec, document._data.get(name), pointer + spec.pointer, errors)
 
 
 def check_field(spec: FieldSpec, value: Any, pointer: str, errors: list[FieldError]) -> None:
@@ -68,7 +68,7 @@ def check_stored(document: Any, pointer: str, errors: list[FieldError]) -> None:
         value = document._data.get(name)
         if value is not None and name != "_cls":
             spec = schema.fields.get(name) or Schema.untyped(name)
-            spec.check(value, child(pointer, name), errors)
+            spec.check(value, pointer + spec.pointer, errors)
 
 
 class _Constraints:

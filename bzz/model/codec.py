@@ -57,27 +57,25 @@ def encode_list_bytes(schema: Schema, documents: Sequence[Stored]) -> bytes:
 
 def encode_diff(schema: Schema, updated_fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a diff (:func:`bzz.model.diff.diff`) as JSON values, in the same forms as the documents."""
-    return {
-        path: {side: _encode_side(schema, path, change[side]) for side in ("from", "to")}
+    written = {
+        path: {side: _encode_side(_spec_at(schema, path), change[side]) for side in ("from", "to")}
         for path, change in updated_fields.items()
     }
+    result: dict[str, Any] = orjson.loads(orjson.dumps(written, fallback, _OPTIONS))
+    return result
 
 
-def _encode_side(schema: Schema, path: str, loaded: Any) -> Any:
+def _encode_side(spec: FieldSpec | None, loaded: Any) -> Any:
     if loaded is None:
         return None
-    spec = _spec_at(schema, path)
-    return (
-        encode_value(loaded)
-        if spec is None
-        else orjson.loads(orjson.dumps(spec.encode_loaded(loaded), fallback, _OPTIONS))
-    )
+    return encode_value(loaded) if spec is None else spec.encode_loaded(loaded)
 
 
 def _spec_at(schema: Schema, path: str) -> FieldSpec | None:
     """Find a field by its dotted path, also one that only a subclass on the way has."""
     name, _, rest = path.partition(".")
-    for cls in [schema, *(Schema.of(sub) for sub in schema.subclasses.values())]:
+    below = [Schema.of(sub) for sub in schema.subclasses.values()] if schema.polymorphic else []
+    for cls in [schema, *below]:
         spec = cls.fields.get(name)
         if spec is not None:
             if not rest:
@@ -130,7 +128,8 @@ def decode_object(schema: Schema, obj: Mapping[str, Any], *, creating: bool) -> 
     assignments: Assignments = {}
     errors: list[FieldError] = []
     for name, value in obj.items():
-        pointer = child("", name)
+        known = schema.fields.get(name)
+        pointer = child("", name) if known is None else known.pointer
         try:
             spec = _writable(schema, name, pointer, creating)
             assignments[(name,)] = None if value is None else spec.decode(value, pointer)

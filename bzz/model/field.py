@@ -23,7 +23,7 @@ import pymongo.errors
 from mongoengine.base import BaseField
 
 from bzz.errors import BzzError, FieldError
-from bzz.model.refusal import flatten, refuse
+from bzz.model.refusal import child, flatten, refuse
 from bzz.model.storable import check_storable
 from bzz.model.untyped import fresh, normalize
 
@@ -39,7 +39,7 @@ class FieldSpec:
     """How the values of one mongoengine field travel.
 
     ``encoder`` is what the compiled codec calls for a stored value that is not null; None means that the
-    stored form is JSON already.
+    stored form is JSON already. ``pointer`` leads to the field from the document that it stands in.
     """
 
     ordered = True  # lt, lte, gt, gte have a meaning
@@ -52,6 +52,7 @@ class FieldSpec:
         self.field = field
         self.name: str = name or field.name or ""
         self.db_name: str = field.db_field or self.name
+        self.pointer = child("", self.name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {type(self.field).__name__}>"

@@ -56,9 +56,10 @@ def decode_fields(schema: Schema, value: Mapping[str, Any], pointer: str) -> dic
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
     for name, item in value.items():
-        place = child(pointer, name)
+        known = schema.fields.get(name)
+        place = pointer + known.pointer if known is not None else child(pointer, name)
         try:
-            spec = schema.field(name, place)
+            spec = known or schema.field(name, place)
             values[name] = None if item is None else spec.decode(item, place)
         except ValidationError as error:
             errors.extend(error.errors)

@@ -46,19 +46,16 @@ class Update:
         return command
 
     def apply(self, before: Stored) -> Stored:
-        """Return what MongoDB has after this update of ``before``, which stays as it is.
+        """Return what MongoDB has after this update of ``before``, which stays as it is and shares its parts.
 
         New fields come in the order in which MongoDB adds them. Raises ValueError where MongoDB refuses:
         a path through something that is neither an object nor a position in an array.
         """
-        after = fresh(before)
+        after: Any = before
         steps = [(path, True) for path in self.set] + [(path, False) for path in self.unset]
         for path, setting in sorted(steps, key=lambda step: _order(step[0])):
             parts = path.split(".")
-            if setting:
-                _set(after, parts, fresh(self.set[path]))
-            else:
-                _unset(after, parts)
+            after = _set(after, parts, fresh(self.set[path])) if setting else _unset(after, parts)
         return dict(after)
 
 
@@ -67,37 +64,31 @@ def _order(path: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.split(".")]
 
 
-def _set(target: Any, parts: list[str], value: Any) -> None:
+def _set(target: Any, parts: list[str], value: Any) -> Any:
+    """Return ``target`` with a value at a path; what lies beside the path is shared, not copied."""
     name, *rest = parts
     if isinstance(target, list):
         position = int(name) if name.isdigit() else -1
         if not 0 <= position < len(target):
             raise ValueError(f"no position {name} in the array")
-        if rest:
-            _set(target[position], rest, value)
-        else:
-            target[position] = value
-    elif not isinstance(target, dict):
+        below = _set(target[position], rest, value) if rest else value
+        return [*target[:position], below, *target[position + 1 :]]
+    if not isinstance(target, dict):
         raise ValueError(f"cannot set {name}: its parent is not an object")  # noqa: TRY004 - as promised
-    elif rest:
-        _set(target.setdefault(name, {}), rest, value)
-    else:
-        target[name] = value
+    return {**target, name: _set(target.get(name, {}), rest, value) if rest else value}
 
 
-def _unset(target: Any, parts: list[str]) -> None:
+def _unset(target: Any, parts: list[str]) -> Any:
     name, *rest = parts
-    if isinstance(target, list):
-        if name.isdigit() and int(name) < len(target):
-            if rest:
-                _unset(target[int(name)], rest)
-            else:
-                target[int(name)] = None
-    elif isinstance(target, dict) and name in target:
+    if isinstance(target, list) and name.isdigit() and int(name) < len(target):
+        position = int(name)
+        below = _unset(target[position], rest) if rest else None
+        return [*target[:position], below, *target[position + 1 :]]
+    if isinstance(target, dict) and name in target:
         if rest:
-            _unset(target[name], rest)
-        else:
-            del target[name]
+            return {**target, name: _unset(target[name], rest)}
+        return {key: value for key, value in target.items() if key != name}
+    return target
 
 
 def changes(before: Stored, after: Stored) -> Update:
@@ -170,7 +161,7 @@ def direct_update(schema: Schema, assignments: Mapping[Path, Any]) -> Update | N
         if not is_complete(value):
             return None
         before = len(errors)
-        check_field(spec, value, "".join(child("", name) for name in path), errors)
+        check_field(spec, value, "".join([child("", name) for name in path]), errors)
         if len(errors) == before:
             _note(update, schema, spec, database_path, None if value is None else spec.store(value))
     if errors:
