@@ -1,0 +1,56 @@
+"""A server to be killed: it notes in a file, line by line, what it told of.
+
+``python -m tests.batch_server MONGO_URL DATABASE NOTES`` prints the port that it serves on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import mongoengine
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+import bzz
+
+
+class Widget(mongoengine.Document):
+    key = mongoengine.StringField(primary_key=True)
+    run = mongoengine.StringField()
+    number = mongoengine.IntField(default=0)
+
+
+def make_api(notes: int | None = None) -> bzz.Api:
+    """An Api with widgets; ``notes`` is a file descriptor, written to without any buffer."""
+    api = bzz.Api()
+    widgets = api.add(Widget)
+    if notes is None:
+        return api
+
+    @widgets.on_post_create_instance
+    @widgets.on_post_update_instance
+    def note(instance: Widget) -> None:
+        os.write(notes, f"{instance.run}\n".encode())
+
+    @api.on_success
+    def note_success(operation: bzz.resource.Operation) -> None:
+        os.write(notes, f"{operation.data['run']}\n".encode())
+
+    return api
+
+
+async def serve(url: str, database: str, path: str) -> None:
+    """Serve until killed."""
+    mongoengine.connect(database, host=url, uuidRepresentation="standard", appname=database)
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    server = HTTPServer(make_api(notes).application())
+    sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    print(sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:]))
