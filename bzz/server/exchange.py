@@ -209,6 +209,7 @@ class Answer(httputil.HTTPConnection):
         headers["X-Request-Id"] = self.exchange.request_id
         if self.exchange.front.draining:
             headers["Connection"] = "close"
+            self.exchange.stream.last = True
         return self.connection.write_headers(start_line, headers, chunk)
 
     def write(self, chunk: bytes) -> Any:

@@ -56,7 +56,7 @@ class Front(HTTPServer):
         self.in_flight = 0
         self.draining = False
         self.waiting: dict[object, Exchange] = {}
-        self.clients: dict[object, int] = {}
+        self.clients: set[object] = set()
         self._overflow = raw_refusal(
             431, f"The headers are larger than {limits.max_header_size} bytes.", "headers-too-large"
         )
@@ -70,11 +70,11 @@ class Front(HTTPServer):
     ) -> httputil.HTTPMessageDelegate:
         """Begin to wait for a request; Tornado calls this for the first and for each further one."""
         exchange = Exchange(self, server_conn, cast(HTTP1Connection, request_conn))
-        served = self.clients[server_conn] = self.clients.get(server_conn, -1) + 1
+        self.clients.add(server_conn)
         stream = exchange.stream
         stream.overflow, stream.received = self._overflow, 0
-        if self.draining and served:
-            stream.close()
+        if stream.last:
+            stream.close()  # the client knows: its last answer said so
         else:
             self.waiting[server_conn] = exchange
         return exchange
@@ -86,7 +86,7 @@ class Front(HTTPServer):
     def on_close(self, server_conn: object) -> None:
         """Forget a connection; Tornado calls this when it is closed or given away."""
         super().on_close(server_conn)
-        self.clients.pop(server_conn, None)
+        self.clients.discard(server_conn)
         exchange = self.waiting.pop(server_conn, None)
         if exchange and self.log and isinstance(exchange.stream.error, UnsatisfiableReadError):
             self.log(Entry("-", "-", str(exchange.connection.context), "-", 431, 0, 0.0))

@@ -1,9 +1,10 @@
 """The listening sockets: accept, and leave so that no client notices.
 
 A listening socket that is closed resets the connections that the kernel has completed and nobody has
-accepted, and those whose handshake is under way. Its end has therefore three steps: new handshakes are
-ignored (a filter on the socket drops their first packet; the client's kernel repeats it a second later, and
-finds whoever listens by then), those under way get time to arrive and are accepted, only then is it closed.
+accepted, and those whose handshake is under way. Its end has therefore three steps. New handshakes are turned
+away: to the newer server on the same port, if there is one; otherwise their first packet is dropped, the
+client's kernel repeats it a second later, and finds whoever listens by then. Those under way get time to
+arrive and are accepted. Only then is the socket closed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ ACCEPT_BATCH = 128
 OUT_OF_FILES_PAUSE = 0.5
 HANDSHAKE_SECONDS = 0.25
 
+# Of the sockets that share a port the oldest comes first, so the second one is our successor; where there is
+# none, the kernel ignores the choice. socket(7), SO_ATTACH_REUSEPORT_CBPF.
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
+_CHOOSE_SECOND = ((0x06, 0, 0, 1),)
 # Classic BPF: load the TCP flags; SYN set → drop the packet, else keep it whole. <linux/filter.h>, socket(7).
 _SO_ATTACH_FILTER = 26
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
@@ -76,6 +82,7 @@ class Listener:
                 loop.remove_reader(listening)
                 while self._accept_one(listening):
                     pass
+            _set(listening, _SO_DETACH_REUSEPORT_BPF, 0)  # or it would bind our successors
             listening.close()
         self.sockets = []
 
@@ -118,14 +125,17 @@ class Listener:
 
 
 def hush(listener: Listener) -> None:
-    """Ignore new handshakes from now on, in every process that shares the sockets; there is no way back.
+    """Turn new handshakes away from now on, in every process that shares the sockets; there is no way back.
 
     Only on Linux; elsewhere nothing happens, and a client who connects in the last moment is reset.
     """
-    if sys.platform != "linux":
-        return
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
-    filter_ = struct.pack("HL", len(_DROP_SYN), ctypes.addressof(program))
     for listening in listener.sockets:
-        with contextlib.suppress(OSError):  # a kernel or sandbox without filters: the small gap is back
-            listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+        for option, program in ((_SO_ATTACH_REUSEPORT_CBPF, _CHOOSE_SECOND), (_SO_ATTACH_FILTER, _DROP_SYN)):
+            code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
+            _set(listening, option, struct.pack("HL", len(program), ctypes.addressof(code)))
+
+
+def _set(listening: socket.socket, option: int, value: int | bytes) -> None:
+    if sys.platform == "linux":  # the numbers mean something else elsewhere
+        with contextlib.suppress(OSError):  # an old kernel, a sandbox, a port that is not shared
+            listening.setsockopt(socket.SOL_SOCKET, option, value)

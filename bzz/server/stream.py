@@ -27,7 +27,8 @@ _lingering: set[asyncio.Task[None]] = set()
 class ClientStream(IOStream):
     """A Tornado stream that lingers when it is closed.
 
-    ``linger`` asks for it even when nothing is pending. ``overflow`` is the whole answer to a client who
+    ``linger`` asks for it even when nothing is pending. ``last``: the client was told to expect no further
+    answer. ``overflow`` is the whole answer to a client who
     sends more than a read allows (headers over their limit, a chunk size without an end), where Tornado only
     hangs up. ``received`` counts the bytes since the last request ended; ``progress`` is when bytes were
     last taken by the client's side (monotonic seconds).
@@ -36,6 +37,7 @@ class ClientStream(IOStream):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
         self.linger = False
+        self.last = False
         self.overflow = b""
         self.received = 0
         self.progress = time.monotonic()

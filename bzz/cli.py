@@ -1,0 +1,239 @@
+"""The command line: thin commands around what a program can call too.
+
+Heavy modules are imported by the command that needs them, so that ``bzz --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import bzz
+
+__all__ = ["connected", "main", "target"]
+
+DOCUMENTED_PORT = 3334
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(bzz.__version__, prog_name="bzz")
+def main() -> None:
+    """REST over MongoEngine models on Tornado, with signals you can trust."""
+
+
+def mongo_options(command: Any) -> Any:
+    """Add the options that say which MongoDB a command uses; :func:`connected` takes them."""
+    options = (
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Where the embedded MongoDB keeps its data (implies --embedded-mongo); otherwise temporary.",
+        ),
+        click.option(
+            "--embedded-mongo",
+            is_flag=True,
+            help="Start a MongoDB for this process, whatever MONGO_URL says.",
+        ),
+        click.option(
+            "--mongo",
+            "url",
+            metavar="URL",
+            envvar="MONGO_URL",
+            show_envvar=True,
+            help="The MongoDB to use. Without it one is started for this process.",
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("name", metavar="MODULE:API")
+@click.option(
+    "--port", default=8888, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one."
+)
+@click.option("--address", default="", help="The interface to listen on.  [default: all]")
+@click.option(
+    "--processes", default=1, show_default=True, type=click.IntRange(0), help="0: one for each processor."
+)
+@mongo_options
+@click.option("--access-log", type=click.Choice(["text", "json", "none"]), default="text", show_default=True)
+@click.option(
+    "--grace", default=30.0, show_default=True, help="Seconds that requests under way get at the end."
+)
+@click.option("--reuse-port", is_flag=True, help="Let another server of yours listen on the port too.")
+@click.option("--xheaders", is_flag=True, help="Believe X-Forwarded-For. Only behind a proxy that sets it.")
+def serve(
+    name: str, url: str | None, embedded_mongo: bool, data: Path | None, access_log: str, **options: Any
+) -> None:
+    """Serve the Api, application or list of routes that MODULE has under the name API.
+
+    When the module has not connected mongoengine by itself, its default connection is made here: to --mongo
+    or MONGO_URL, or to a MongoDB that lives as long as this process.
+    """
+    from bzz.server import serve as run  # noqa: PLC0415
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log = logging.getLogger("bzz.access")
+    log.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    with friendly(), connected(name, url=url, embedded=embedded_mongo, data=data) as app:
+        run(app, access_log=None if access_log == "none" else access_log, **options)  # type: ignore[arg-type]
+
+
+@main.command()
+@click.option(
+    "--port",
+    default=DOCUMENTED_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 picks a free one.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where it keeps its data. Without it the data is temporary.",
+)
+@click.option("--test-commands", is_flag=True, help="Switch on MongoDB's fail points, for tests.")
+def mongo(port: int, data: Path | None, test_commands: bool) -> None:
+    """Start a MongoDB, a replica set of one, and stop it with Ctrl-C."""
+    from bzz.embedded import EmbeddedMongo  # noqa: PLC0415
+
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    with friendly(), EmbeddedMongo(port, data, test_commands=test_commands) as server:
+        where = f"data in {server.data}" if server.data else "temporary data: --data keeps it"
+        say(f"[bold]{server.url}[/bold]  ({where}; Ctrl-C stops it)")
+        while not over.wait(0.5):
+            if not server.running:
+                raise click.ClickException("MongoDB has stopped by itself.")
+
+
+@main.command()
+@click.argument("name", metavar="MODULE:API")
+@click.option("--queues", "-Q", metavar="A,B", help="The queues to take from.  [default: all that are used]")
+@click.option("--concurrency", "-c", type=click.IntRange(1), help="[default: one for each processor]")
+@click.option(
+    "--pool", "-P", type=click.Choice(["prefork", "solo", "threads"]), default="prefork", show_default=True
+)
+@click.option(
+    "--broker",
+    metavar="URL",
+    envvar="CELERY_BROKER_URL",
+    show_envvar=True,
+    help="The broker, whatever the Celery app says.",
+)
+@click.option(
+    "--mongo", "url", metavar="URL", envvar="MONGO_URL", show_envvar=True, help="The MongoDB to read from."
+)
+@click.option(
+    "--visibility-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="Seconds after which Redis gives the message of a killed worker to another one.",
+)
+@click.option("--log-level", default="INFO", show_default=True)
+def worker(name: str, queues: str | None, broker: str | None, url: str | None, **options: Any) -> None:
+    """Run a Celery worker for the receivers that MODULE connects to queues or to asynchronous signals."""
+    from bzz.errors import DeliveryError  # noqa: PLC0415
+    from bzz.worker import celery_app, work  # noqa: PLC0415
+
+    for variable, value in (("CELERY_BROKER_URL", broker), ("MONGO_URL", url)):
+        if value:
+            os.environ[variable] = value
+    found = target(name)
+    if url and not _is_connected():
+        _register(url)
+    chosen = [each.strip() for each in (queues or "").split(",") if each.strip()]
+    try:
+        app = celery_app(found)
+    except (DeliveryError, ImportError) as error:
+        raise click.ClickException(str(error)) from None
+    raise SystemExit(work(app, queues=chosen, **options))
+
+
+# what other commands use
+
+
+def target(name: str) -> Any:
+    """Load ``MODULE:NAME``, or leave with a message that says what was wrong with it."""
+    from bzz.target import TargetError, load_target  # noqa: PLC0415
+
+    try:
+        return load_target(name)
+    except TargetError as error:
+        raise click.BadParameter(str(error), param_hint="MODULE:API") from None
+
+
+@contextlib.contextmanager
+def connected(name: str, *, url: str | None, embedded: bool, data: Path | None) -> Iterator[Any]:
+    """Load ``MODULE:NAME`` and see to it that mongoengine's default connection exists.
+
+    The module sees the server as ``MONGO_URL`` when it is known before the import. It wins when it connects
+    by itself; then no MongoDB is started. The database is the one of the URL, or ``bzz``.
+    """
+    with contextlib.ExitStack() as stack:
+        if embedded or data is not None:
+            url = stack.enter_context(_mongo(data))
+        if url:
+            os.environ["MONGO_URL"] = url
+        app = target(name)
+        if not _is_connected():
+            _register(url or stack.enter_context(_mongo(None)))
+        yield app
+
+
+@contextlib.contextmanager
+def friendly() -> Iterator[None]:
+    """Turn the errors that a person can do something about into one line and status 1."""
+    from bzz.errors import EmbeddedServerError  # noqa: PLC0415
+
+    try:
+        yield
+    except (EmbeddedServerError, OSError, TypeError) as error:
+        if isinstance(error, TypeError) and not str(error).startswith("Cannot serve"):
+            raise
+        raise click.ClickException(getattr(error, "strerror", None) or str(error)) from None
+
+
+def say(line: str) -> None:
+    """Print a line, in colour on a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False)
+
+
+@contextlib.contextmanager
+def _mongo(data: Path | None) -> Iterator[str]:
+    from bzz.embedded import EmbeddedMongo  # noqa: PLC0415
+
+    with EmbeddedMongo(data=data) as server:
+        where = f"its data is in {server.data}" if server.data else "its data is temporary: --data keeps it"
+        say(f"Started a MongoDB at [bold]{server.url}[/bold]; {where}.")
+        yield server.url
+
+
+def _is_connected() -> bool:
+    from mongoengine.connection import DEFAULT_CONNECTION_NAME, _connection_settings  # noqa: PLC0415
+
+    return DEFAULT_CONNECTION_NAME in _connection_settings
+
+
+def _register(url: str) -> None:
+    import mongoengine  # noqa: PLC0415
+
+    # Registered, not connected: the threads of a client must not exist before the workers are forked.
+    mongoengine.register_connection("default", name="bzz", host=url, uuidRepresentation="standard")
