@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
 
 import mongoengine
 import pytest
+from mongoengine.base import BaseDocument
+from mongoengine.base.common import _document_registry
 
 from bzz.embedded import EmbeddedMongo
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_models(request: pytest.FixtureRequest) -> None:
+    """Let mongoengine, which finds models by their names, find those of the module whose tests run now."""
+    own = getattr(request.node, "obj", None)
+    if own is None:
+        return
+    models = [each for each in vars(own).values() if _is_model(each)]
+    lenders = {each.__module__ for each in models} | {
+        each.__name__ for each in vars(own).values() if isinstance(each, ModuleType)
+    }
+    for name in sorted(each for each in lenders if each.startswith("tests.")):
+        models = [*filter(_is_model, vars(sys.modules[name]).values()), *models]
+    for each in models:
+        _document_registry[each._class_name] = each
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseDocument)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +59,7 @@ async def database(mongo_url: str) -> AsyncIterator[str]:
 
 
 def _forget_collections(model: type) -> None:
-    """Do for every model what disconnecting does for those whose name no other test module has taken since."""
+    """Do for every model what disconnecting does for those whose name nobody else has taken since."""
     for each in model.__subclasses__():
         each._collection = None
         _forget_collections(each)
