@@ -59,15 +59,23 @@ class Signal(Registry):
     ``errors`` says what an error of a receiver does: with ``"raise"`` it ends the sending and is raised; with
     ``"log"`` every receiver runs, errors are logged to ``bzz.signals`` with their traceback and counted in
     ``failures``; with ``"defer"`` every receiver runs, then the first error is raised. An error of a receiver
-    connected with ``errors="raise"`` to a signal that logs is deferred likewise. ExitEarly
-    is no failure and reaches the sender under every policy, before any other error. What is no
-    :exc:`Exception` (cancellation, the end of the process) always goes through at once.
+    connected with ``errors="raise"`` to a signal that logs is deferred likewise. ExitEarly is no failure and
+    reaches the sender under every policy, before any other error. What is no :exc:`Exception` (cancellation,
+    the end of the process) always goes through at once.
 
     ``providing`` are the keys of the payload; a mapping describes them, which ``payload`` shows. When it is
     not empty, a receiver that needs anything else is refused when it connects, unless a key that starts with
     ``**`` says that more may come. ``known_sender`` tells which names senders have; another one warns.
     ``voting`` says that what receivers return or raise decides something: none of them can be in another
     process.
+
+    >>> shipped = Signal("shipped", providing={"order": "What was shipped."})
+    >>> @shipped.connect(sender="shop")
+    ... async def thank(order):
+    ...     print("thank you for", order)
+    >>> import asyncio
+    >>> _ = asyncio.run(shipped.send_async("shop", order="3 books"))
+    thank you for 3 books
     """
 
     transport: ClassVar[Transport | None] = None

@@ -95,6 +95,10 @@ class Transitions:
     which :data:`~blinker.ANY` stands for every value, or ANY alone for any change of that field. With several
     keys all of them must have changed so. A change of a whole embedded document is a change of each field
     that differs in it.
+
+    >>> published = Transitions({"status": ("draft", "live")})
+    >>> published.match({"status": {"from": "draft", "to": "live"}, "title": {"from": "a", "to": "b"}})
+    True
     """
 
     __slots__ = ("wanted",)

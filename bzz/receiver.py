@@ -58,6 +58,9 @@ class Adapter:
     ``provides`` are the payload keys that the signal promises; None when any key may come. A parameter
     without default that is not among them is a :exc:`TypeError` here, or when called if any key may come.
     A callable without a signature (some builtins) gets the sender, positionally, and nothing else.
+
+    >>> Adapter(lambda instance, **rest: None).arguments("the signal", "the sender", {"instance": 1, "a": 2})
+    ([1], {'a': 2, 'sender': 'the sender', 'signal': 'the signal'})
     """
 
     __slots__ = ("_blocked", "_by_position", "_names", "_required", "_takes_all", "name")

@@ -1,10 +1,12 @@
 """See in a test what was signalled: in order, with senders and payloads.
 
-::
-
-    with capture(post_create_instance, sender=User) as events:
-        client.post("/user", {"name": "Ada"})
-    assert events.only().payload["instance"].name == "Ada"
+>>> from bzz.signals import batch_started, server_ready
+>>> with capture(server_ready, batch_started) as events:
+...     _ = server_ready.send("a server")
+>>> events.only()
+<server_ready from 'a server': nothing>
+>>> events.of(batch_started)
+[]
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -78,7 +80,7 @@ class Capture:
             reached = [waiting for waiting in self._waiting if waiting[0] <= len(self.events)]
             self._waiting = [waiting for waiting in self._waiting if waiting[0] > len(self.events)]
         for _, loop, future in reached:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(_wake, future)
 
     def __len__(self) -> int:

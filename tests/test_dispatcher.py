@@ -400,7 +400,7 @@ async def test_cancelling_ends_the_sending(errors: Any) -> None:
 
 def test_unknown_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="must be 'raise', 'log' or 'defer'"):
-        Signal("changed", errors="ignore")  # type: ignore[arg-type]
+        Signal("changed", errors="ignore")
 
 
 def test_missing_key_is_the_error_of_the_receiver(caplog: pytest.LogCaptureFixture) -> None:
@@ -609,7 +609,7 @@ async def test_connection_delivers_where_it_arrives(transport: Recorder) -> None
 async def test_failure_to_publish_is_the_receiver_s(transport: Recorder) -> None:
     transport.error = ConnectionError("no broker")
     for errors, failures in (("log", 1), ("raise", 0)):
-        signal = Signal("changed", errors=errors)  # type: ignore[arg-type]
+        signal = Signal("changed", errors=errors)
         signal.connect(mailed, queue="mail")
         if errors == "log":
             await signal.send_async(Model)

@@ -51,11 +51,11 @@ class Made:
     def __eq__(self, other: object) -> bool:
         return self.got == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class LoggedCall:
-    def logged(function: Any) -> Any:  # type: ignore[misc]
+    def logged(function: Any) -> Any:
         @functools.wraps(function)
         def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
             return function(self, *args, **kwargs)
@@ -133,8 +133,8 @@ def with_signature(*args: Any, **kwargs: Any) -> Any:
     return (*args, *kwargs.values())
 
 
-with_signature.__signature__ = inspect.signature(lambda handler: None)  # type: ignore[attr-defined]
-with_signature.__wrapped__ = three  # type: ignore[attr-defined]
+with_signature.__signature__ = inspect.signature(lambda handler: None)
+with_signature.__wrapped__ = three
 
 updated_partial = functools.update_wrapper(functools.partial(three, "bound"), three)
 

@@ -507,7 +507,7 @@ def test_full_reset(how: str) -> None:
     signal.connect(second, "B")
     assert signal.has_receivers_for(A)
     if how == "assign":
-        signal.receivers = {}  # type: ignore[assignment]
+        signal.receivers = {}
     elif how == "reset":
         signal.reset()
     else:
@@ -524,7 +524,7 @@ def test_receivers_can_be_put_back() -> None:
     signal.connect(first, A)
     signal.connect(owner.method)
     before = signal.receivers
-    signal.receivers = {}  # type: ignore[assignment]
+    signal.receivers = {}
     signal.connect(second)
     del owner
     gc.collect()
@@ -541,9 +541,9 @@ def test_receivers_are_a_snapshot() -> None:
     signal.connect(first)
     assert len(before) == 1
     with pytest.raises(TypeError, match=r"only .* can be assigned"):
-        signal.receivers = {1: first}  # type: ignore[assignment]
+        signal.receivers = {1: first}
     with pytest.raises(AttributeError):
-        before.clear()  # type: ignore[attr-defined]
+        before.clear()
     del owner
     gc.collect()
     with pytest.raises(KeyError):

@@ -178,7 +178,7 @@ class NoTransport:
 @pytest.mark.parametrize("signal", ALL, ids=lambda signal: signal.name)
 def test_votes_are_not_taken_elsewhere(signal: Signal) -> None:
     before = Signal.transport
-    set_transport(NoTransport())  # type: ignore[arg-type]
+    set_transport(NoTransport())
     try:
         if signal.name in VOTING:
             with pytest.raises(ValueError, match="vote"):
