@@ -87,7 +87,7 @@ docs: $(STAMP) ## build the pages into docs/_build/html and run every example in
 
 .PHONY: bench
 bench: $(STAMP) ## measure what the performance claims rest on
-	$(BIN)/python -m bench
+	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 .PHONY: up
 up: ## start MongoDB, Redis and the atlas with Docker Compose
