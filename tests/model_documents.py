@@ -1,4 +1,4 @@
-"""Models for the tests of the model room: every field type once, and one document for every way of declaring."""
+"""Models for the tests of the model room: every field type once, and every way of declaring."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import mongoengine as me
 from bson import DBRef, ObjectId
 from hypothesis import strategies as st
 from mongoengine.base import BaseField
+
+
+def connect_nowhere() -> None:
+    """Connect mongoengine to a dead port: whatever touches the network fails within milliseconds."""
+    me.disconnect_all()
+    url = "mongodb://127.0.0.1:1"
+    me.connect("none", host=url, serverSelectionTimeoutMS=1, uuidRepresentation="standard")
 
 
 class Colour(enum.Enum):

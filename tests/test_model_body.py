@@ -42,11 +42,33 @@ def test_what_json_writes_is_read(value: Any, ascii_only: bool) -> None:
 
 fragments = st.lists(
     st.sampled_from(
-        ["{", "}", "[", "]", '"a"', ":", ",", "1", "-", "1e999", "NaN", "null", "true", '"\\ud800"', '"\\', " ", "\ufeff",
-         '"\\u0000"', "9" * 25, "0.5", '{"a":1,"a":2}', '"']
+        [
+            "{",
+            "}",
+            "[",
+            "]",
+            '"a"',
+            ":",
+            ",",
+            "1",
+            "-",
+            "1e999",
+            "NaN",
+            "null",
+            "true",
+            '"\\ud800"',
+            '"\\',
+            " ",
+            "\ufeff",
+            '"\\u0000"',
+            "9" * 25,
+            "0.5",
+            '{"a":1,"a":2}',
+            '"',
+        ]
     ),
     max_size=12,
-).map(lambda parts: "".join(parts).encode())  # fmt: skip
+).map(lambda parts: "".join(parts).encode())
 
 
 @settings(max_examples=400 * EXAMPLES, deadline=None)
@@ -181,8 +203,11 @@ def test_any_bytes_are_a_form_or_refused(data: bytes) -> None:
 
 def test_forms() -> None:
     assert parse_form(b"name=Bernardo%20Heynemann&a+b=c%2Bd&&e&f=g=h") == [
-        ("name", "Bernardo Heynemann"), ("a b", "c+d"), ("e", ""), ("f", "g=h")
-    ]  # fmt: skip
+        ("name", "Bernardo Heynemann"),
+        ("a b", "c+d"),
+        ("e", ""),
+        ("f", "g=h"),
+    ]
     assert parse_form(b"") == []
     for bad in (b"a=%", b"a=%zz", b"%e9=1", b"a=\xff"):
         with pytest.raises(BodyError):

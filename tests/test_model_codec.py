@@ -234,10 +234,14 @@ def test_untyped_values_that_json_does_not_know() -> None:
         (docs.Level.HIGH, 2, 2),
         ({1: (2, {3})}, {"1": [2, [3]]}, {"1": [2, [3]]}),
         (docs.CodedTarget(code="a"), "a", "a"),
-        (docs.Leaf(text="x", coded=DBRef("mt_coded", "a")), {"text": "x", "moment": None, "amount": None, "coded": {"$ref": "mt_coded", "$id": "a"}}, {"text": "x", "moment": None, "amount": None, "coded": "a"}),
+        (
+            docs.Leaf(text="x", coded=DBRef("mt_coded", "a")),
+            {"text": "x", "moment": None, "amount": None, "coded": {"$ref": "mt_coded", "$id": "a"}},
+            {"text": "x", "moment": None, "amount": None, "coded": "a"},
+        ),
         (object, str(object), str(object)),
         (docs.Circle(radius=1.0), {"name": None, "radius": 1.0}, {"name": None, "radius": 1.0}),
-    ]  # fmt: skip
+    ]
     for value, extended, plain in table:
         assert model.encode_value(value) == extended
         assert model.encode_value({"a": [value]}) == {"a": [extended]}
@@ -282,11 +286,16 @@ def test_diffs_are_written_like_documents() -> None:
         "leaves": {"from": [], "to": [{**leaf, "text": "l"}]},
         "branch": {
             "from": None,
-            "to": {"leaf": {**leaf, "moment": "2020-01-01T00:00:00.000Z"}, "leaves": None, "below": None, "number": None},
+            "to": {
+                "leaf": {**leaf, "moment": "2020-01-01T00:00:00.000Z"},
+                "leaves": None,
+                "below": None,
+                "number": None,
+            },
         },
         "created": {"from": None, "to": "2020-01-01T00:00:00.000Z"},
         "extra": {"from": None, "to": {"o": {"$oid": HEX}}},
-    }  # fmt: skip
+    }
     free = Schema.of(docs.Free)
     found = model.diff(free, {"_id": 1}, {"_id": 1, "more": ObjectId(HEX)})
     assert model.encode_diff(free, found) == {"more": {"from": None, "to": {"$oid": HEX}}}

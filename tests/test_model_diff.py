@@ -28,10 +28,7 @@ EVERYTHING = Schema.of(docs.Everything)
 
 @pytest.fixture(autouse=True, scope="module")
 def dead_port() -> Iterator[None]:
-    me.disconnect_all()
-    me.connect(
-        "none", host="mongodb://127.0.0.1:1", serverSelectionTimeoutMS=1, uuidRepresentation="standard"
-    )
+    docs.connect_nowhere()
     yield
     me.disconnect_all()
 
@@ -133,11 +130,20 @@ def test_the_concrete_class_decides() -> None:
 
 def test_loaded_values_are_plain_and_fresh() -> None:
     stored = {
-        "_id": ObjectId(HEX), "decimal": 1.5, "reference": ObjectId(HEX), "colour": "red", "f_bin": b"x",
+        "_id": ObjectId(HEX),
+        "decimal": 1.5,
+        "reference": ObjectId(HEX),
+        "colour": "red",
+        "f_bin": b"x",
         "lf": {"m": dt.datetime(2020, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2)))},
-        "map": {"a": [1]}, "cached": {"_id": "a", "name": "A"}, "day": None, "complex_moment": "2020,01,01,00,00,00,000001",
-        "any_reference": {"_cls": "Gone", "_ref": 5}, "big": Int64(5), "leaf_map": {"k": {"t": "x"}},
-    }  # fmt: skip
+        "map": {"a": [1]},
+        "cached": {"_id": "a", "name": "A"},
+        "day": None,
+        "complex_moment": "2020,01,01,00,00,00,000001",
+        "any_reference": {"_cls": "Gone", "_ref": 5},
+        "big": Int64(5),
+        "leaf_map": {"k": {"t": "x"}},
+    }
     loaded = model.load(EVERYTHING, stored)
     assert loaded["decimal"] == Decimal("1.50")
     assert loaded["reference"] == ObjectId(HEX)

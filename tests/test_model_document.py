@@ -22,10 +22,7 @@ PERSON = Schema.of(docs.Person)
 
 @pytest.fixture(autouse=True, scope="module")
 def dead_port() -> Iterator[None]:
-    me.disconnect_all()
-    me.connect(
-        "none", host="mongodb://127.0.0.1:1", serverSelectionTimeoutMS=1, uuidRepresentation="standard"
-    )
+    docs.connect_nowhere()
     yield
     me.disconnect_all()
 
@@ -148,8 +145,12 @@ def test_dynamic_documents() -> None:
     assert document.to_mongo().to_dict() == stored
     stored = {"_id": ObjectId(HEX), **stored, "empty": None, "_private": 1}
     assert model.encode(schema, stored) == {
-        "id": HEX, "title": "t", "extra": {"a": [1, {"$oid": HEX}]}, "plain": 5, "empty": None
-    }  # fmt: skip
+        "id": HEX,
+        "title": "t",
+        "extra": {"a": [1, {"$oid": HEX}]},
+        "plain": 5,
+        "empty": None,
+    }
     revived = model.from_stored(schema, stored)
     assert model.to_stored(revived) == stored
     revived.extra["a"].append(2)
@@ -221,8 +222,11 @@ def test_sequences_at_any_depth_are_pending_and_never_counted() -> None:
     document = model.new_document(schema, model.decode_object(schema, body, creating=True))
     pending = model.pending_sequences(document)
     assert [(type(owner), field.name) for owner, field in pending] == [
-        (Order, "number"), (Line, "number"), (Line, "number"), (Line, "number")
-    ]  # fmt: skip
+        (Order, "number"),
+        (Line, "number"),
+        (Line, "number"),
+        (Line, "number"),
+    ]
     model.validate(document)
     assert model.to_stored(document) == {"line": {}, "lines": [{}, {"number": 7}], "by_name": {"a": {}}}
     for number, (owner, field) in enumerate(pending, 1):

@@ -28,10 +28,7 @@ PERSON = Schema.of(docs.Person)
 
 @pytest.fixture(autouse=True, scope="module")
 def dead_port() -> Iterator[None]:
-    me.disconnect_all()
-    me.connect(
-        "none", host="mongodb://127.0.0.1:1", serverSelectionTimeoutMS=1, uuidRepresentation="standard"
-    )
+    docs.connect_nowhere()
     yield
     me.disconnect_all()
 

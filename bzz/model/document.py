@@ -10,11 +10,12 @@ from mongoengine.errors import OperationError
 from bzz.errors import FieldError, ValidationError
 from bzz.model.checking import check_document
 from bzz.model.codec import Assignments
+from bzz.model.direct import direct_update
 from bzz.model.instances import create, revive, set_field, store
 from bzz.model.pending import pending_references, pending_sequences
 from bzz.model.refusal import child, refuse
 from bzz.model.schema import Schema, Stored
-from bzz.model.update import Update, changes, direct_update
+from bzz.model.update import Update, changes
 
 __all__ = [
     "Update",

@@ -16,13 +16,23 @@ from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, Embe
 from mongoengine.base import BaseDict, BaseDocument, BaseList
 
 from bzz.errors import FieldError, ValidationError
+from bzz.model.construct import construct
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
 from bzz.model.refusal import child
 from bzz.model.schema import Schema, Stored
 from bzz.model.untyped import load_value, normalize
 
-__all__ = ["Origin", "create", "decode_fields", "load", "load_fields", "revive", "set_field", "store"]
+__all__ = [
+    "Origin",
+    "create",
+    "decode_fields",
+    "load",
+    "load_fields",
+    "revive",
+    "set_field",
+    "store",
+]
 
 _ORIGIN = "_bzz_origin"
 # A class with a to_mongo of its own is stored by it; all others without their chance to count sequences.
@@ -71,7 +81,7 @@ def decode_fields(schema: Schema, value: Mapping[str, Any], pointer: str) -> dic
 def create(schema: Schema, values: Mapping[str, Any], *, created: bool = True) -> Any:
     """Make an instance of the class with these typed values; defaults fill the rest."""
     declared = {name: value for name, value in values.items() if name in schema.fields}
-    document = schema.model(**declared, __auto_convert=False, _created=created)
+    document = construct(schema, declared, created=created)
     for name, value in values.items():
         if name not in declared:
             set_dynamic(document, name, value)
@@ -131,7 +141,7 @@ def revive(schema: Schema, stored: Stored) -> Any:
             declared[spec.name] = _revived(spec, value)
         elif schema.dynamic and not key.startswith("_") and key not in schema.fields:
             dynamic[key] = _revived(schema.untyped(key), value)
-    document = schema.model(**declared, __auto_convert=False, _created=False)
+    document = construct(schema, declared, created=False)
     for name, value in dynamic.items():
         set_dynamic(document, name, value)
     document._changed_fields = []

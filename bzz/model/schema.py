@@ -190,6 +190,12 @@ class Schema:
                 found.update(_needs(spec))
         return frozenset(found)
 
+    @cached_property
+    def self_contained(self) -> bool:
+        """Whether no value of a body is ever incomplete: no sequence, no cached reference at any depth."""
+        specs = [spec for schema in self.reachable() for spec in schema.fields.values()]
+        return not any(_is_open(spec) for spec in specs)
+
     def reachable(self) -> Iterator[Schema]:
         """Yield this schema and that of every embedded document class that can stand below it."""
         seen: list[Schema] = [self]
@@ -217,6 +223,12 @@ def _needs(spec: FieldSpec) -> Iterator[str]:
         yield "sequences"
     if spec.item is not None:
         yield from _needs(spec.item)
+
+
+def _is_open(spec: FieldSpec) -> bool:
+    if isinstance(spec.field, (fields.CachedReferenceField, fields.GenericEmbeddedDocumentField)):
+        return True
+    return spec.automatic or (spec.item is not None and _is_open(spec.item))
 
 
 def _changes(model: Any, name: str, origin: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Writes: what MongoDB is told to change, and what it will have then."""
+"""Updates: what MongoDB is told to change, and what it will have then."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bzz.errors import FieldError, ValidationError
-from bzz.model.checking import check_field
 from bzz.model.equality import same
-from bzz.model.field import FieldSpec
-from bzz.model.pending import is_complete
-from bzz.model.refusal import child
-from bzz.model.schema import Path, Schema, Stored
+from bzz.model.schema import Stored
 from bzz.model.untyped import fresh
 
-__all__ = ["Update", "changes", "direct_update"]
+__all__ = ["IS_OBJECT", "Draft", "Update", "changes"]
 
 # An array of objects has "$type": "object" too, and a dotted path cannot be set in it.
-_IS_OBJECT = {"$type": "object", "$not": {"$type": "array"}}
+IS_OBJECT = {"$type": "object", "$not": {"$type": "array"}}
 
 
 @dataclass(frozen=True)
@@ -97,12 +92,12 @@ def changes(before: Stored, after: Stored) -> Update:
     It reaches into objects with dotted paths as long as MongoDB can name every key on the way; lists and
     everything else are set whole. The guard names the objects that the paths go through.
     """
-    update = _Draft()
+    update = Draft()
     _compare(before, after, "", update)
     return update.finish()
 
 
-class _Draft:
+class Draft:
     """An update while it is put together."""
 
     def __init__(self) -> None:
@@ -114,7 +109,7 @@ class _Draft:
         return Update(self.sets, tuple(self.unsets), self.guard)
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, update: _Draft) -> None:
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, update: Draft) -> None:
     update.unsets.extend(prefix + key for key in before if key not in after)
     for key, new in after.items():
         path = prefix + key
@@ -123,7 +118,7 @@ def _compare(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, u
         elif not same(before[key], new):
             old = before[key]
             if _comparable(old, new):
-                update.guard[path] = dict(_IS_OBJECT)
+                update.guard[path] = dict(IS_OBJECT)
                 _compare(old, new, f"{path}.", update)
             else:
                 update.sets[path] = fresh(new)
@@ -140,59 +135,3 @@ def _comparable(old: Any, new: Any) -> bool:
 
 def _nameable(key: str) -> bool:
     return bool(key) and "." not in key and not key.startswith("$")
-
-
-def direct_update(schema: Schema, assignments: Mapping[Path, Any]) -> Update | None:
-    """Turn assignments into an update without having the document, None where that is not enough.
-
-    Each value is validated by its own field. It is not enough where ``clean()`` or ``validate()`` of the
-    model look at the whole, where a value has to be made up by the server, and where the paths overlap.
-    The primary key is never set: it goes into the guard. Raises ValidationError.
-    """
-    if _needs_document(schema) or _overlap(assignments):
-        return None
-    update = _Draft()
-    errors: list[FieldError] = []
-    for path, given in assignments.items():
-        spec, database_path = _locate(schema, path, update.guard)
-        if spec.db_name in schema.model._meta.get("shard_key", ()) or (given is None and spec.automatic):
-            return None
-        value = spec.default() if given is None else given
-        if not is_complete(value):
-            return None
-        before = len(errors)
-        check_field(spec, value, "".join([child("", name) for name in path]), errors)
-        if len(errors) == before:
-            _note(update, schema, spec, database_path, None if value is None else spec.store(value))
-    if errors:
-        raise ValidationError(errors)
-    return update.finish()
-
-
-def _note(update: _Draft, schema: Schema, spec: FieldSpec, path: str, stored: Any) -> None:
-    if spec is schema.primary:
-        update.guard[path] = stored
-    elif stored is None and not spec.field.null:
-        update.unsets.append(path)
-    else:
-        update.sets[path] = stored
-
-
-def _needs_document(schema: Schema) -> bool:
-    concrete = (
-        [schema, *(Schema.of(cls) for cls in schema.subclasses.values())] if schema.polymorphic else [schema]
-    )
-    return any(one.overrides & {"clean", "validate"} for one in concrete)
-
-
-def _overlap(assignments: Mapping[Path, Any]) -> bool:
-    return any(path[:length] in assignments for path in assignments for length in range(1, len(path)))
-
-
-def _locate(schema: Schema, path: Path, guard: dict[str, Any]) -> tuple[FieldSpec, str]:
-    names: list[str] = []
-    for position in range(1, len(path)):
-        names.append(schema.at(path[:position]).db_name)
-        guard[".".join(names)] = dict(_IS_OBJECT)
-    spec = schema.at(path)
-    return spec, ".".join([*names, spec.db_name])
