@@ -21,7 +21,7 @@ from pymongo.server_api import ServerApi
 from storage_drivers import Commands
 
 from bzz.errors import StorageError
-from bzz.storage import Driver, Store, client_for, close_clients, connection, forget_after_fork
+from bzz.storage import Driver, Store, client_for, close_clients, connection, forget_after_fork, preparation
 
 OPTION_SETS: dict[str, dict[str, Any]] = {
     "bare": {},
@@ -288,6 +288,24 @@ def test_a_forked_child_leaves_the_parents_connections_alone(mongo_url: str, tmp
     assert client.server_info()["ok"] == 1
     assert Note.objects.count() == 2
     client.drop_database(database)
+
+
+async def test_forgetting_closes_nothing(database: str) -> None:
+    store = Store(Note)
+    await store.insert({"text": "before"})
+    ours, theirs = store.driver().client, registry.get_connection()
+    forget_after_fork()
+    try:
+        assert Note._collection is None
+        assert not preparation.is_prepared(Note)
+        assert theirs.admin.command("ping")["ok"] == 1
+        assert (await ours.admin.command("ping"))["ok"] == 1
+        assert registry.get_connection() is not theirs
+        assert client_for("default").client is not ours
+    finally:
+        mongoengine.connection._connections["default"].close()
+        mongoengine.connection._connections["default"] = theirs
+        await ours.close()
 
 
 def _fork(database: str, answer: Path) -> int:

@@ -28,7 +28,6 @@ __all__ = [
     "client_for",
     "client_options",
     "close_clients",
-    "database_name",
     "forget_after_fork",
     "settings_of",
 ]
@@ -63,11 +62,6 @@ def settings_of(alias: str) -> Settings:
             f"The connection {alias!r} is not known: call mongoengine.connect(<database>{which}) first."
         )
     return settings
-
-
-def database_name(alias: str) -> str:
-    """The name of the database that ``alias`` stands for."""
-    return str(settings_of(alias)["name"])
 
 
 def client_options(alias: str) -> dict[str, Any]:

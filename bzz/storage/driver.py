@@ -71,12 +71,21 @@ class Driver:
         """Give the session back, aborting what is still open in it."""
         await session.end_session()
 
+    async def kill_session(self, session: Any) -> None:
+        """Have the server end all that is under way in the session, a transaction too."""
+        await self.client.admin.command({"killSessions": [{"id": session.session_id["id"]}]})
+
     async def supports_transactions(self) -> bool:
         """Whether the server is a replica set or sharded; a yes is remembered, a no is asked again."""
         if not self._transactions:
             hello = await self.client.admin.command("hello")
             self._transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
         return self._transactions
+
+    @property
+    def sees_a_server(self) -> bool:
+        """Whether any server answered the last time the driver looked; asks nobody."""
+        return bool(self.client.topology_description.known_servers)
 
     async def close(self) -> None:
         """Close the client. Everything that still uses it fails."""

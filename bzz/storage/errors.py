@@ -35,7 +35,7 @@ from bzz.errors import (
     ValidationError,
 )
 
-__all__ = ["ENCODING_ERRORS", "has_label", "is_transient", "translate", "translate_write"]
+__all__ = ["ENCODING_ERRORS", "has_label", "is_transient", "too_late", "translate", "translate_write"]
 
 # What encoding a document raises: an unknown type, an integer beyond 64 bits, a lone surrogate, a NUL in a
 # key, nesting without end.
@@ -83,6 +83,15 @@ def translate(error: BaseException) -> BzzError:
         if isinstance(error, kinds):
             return meaning()
     return StorageError("The command could not be given to MongoDB.")
+
+
+def too_late(sees_a_server: bool, detail: str = "MongoDB did not answer in time.") -> BzzError:
+    """The error for a call that its time limit cut off.
+
+    A driver that looks for a server may be half a second late to say so itself: when it ``sees_a_server``
+    nowhere, MongoDB is unavailable rather than slow.
+    """
+    return StorageTimeoutError(detail) if sees_a_server else _unavailable()
 
 
 def translate_write(details: Mapping[str, Any]) -> BzzError:

@@ -56,17 +56,11 @@ def _work(model: Any, future: Future[Any]) -> None:
     try:
         _prepared[model] = _create(model)
     except BaseException as error:
-        _finish(model, future)
+        _running.pop(model, None)
         future.set_exception(error)
     else:
-        _finish(model, future)
+        _running.pop(model, None)
         future.set_result(None)
-
-
-def _finish(model: Any, future: Future[Any]) -> None:
-    with _lock:
-        if _running.get(model) is future:
-            del _running[model]
 
 
 def _create(model: Any) -> Any:

@@ -16,15 +16,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import pymongo
 from mongoengine import connection as registry
+from mongoengine.document import InvalidCollectionError
 from mongoengine.errors import MongoEngineException
 from pymongo import ReturnDocument
 from pymongo.errors import OperationFailure, PyMongoError
 
-from bzz.errors import BzzError, DuplicateError, StorageError
+from bzz.errors import DuplicateError, StorageError
 from bzz.storage import preparation
 from bzz.storage.connection import client_for, settings_of
 from bzz.storage.driver import Driver
-from bzz.storage.errors import ENCODING_ERRORS, is_transient, translate
+from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translate
 from bzz.storage.transaction import run_in_transaction, transaction
 
 __all__ = ["Store", "Stored", "exactly"]
@@ -186,7 +187,7 @@ class Store:
         try:
             async with asyncio.timeout(self.timeout):
                 await preparation.prepare(self.model)
-        except MongoEngineException as error:
+        except (MongoEngineException, InvalidCollectionError) as error:
             raise StorageError(
                 f"mongoengine cannot prepare the collection {self.collection_name!r}."
             ) from error
@@ -223,7 +224,8 @@ class Store:
         return slot
 
     async def _run(self, call: Callable[[Any], Awaitable[T]], session: Any) -> T:
-        collection = self._current().collection
+        current = self._current()
+        collection = current.collection
         try:
             async with asyncio.timeout(self.timeout):
                 with pymongo.timeout(self._driver_timeout):
@@ -233,9 +235,9 @@ class Store:
                         if session is not None or not is_transient(error):
                             raise
                     return await self._again(call, collection)
-        except (PyMongoError, TimeoutError, *ENCODING_ERRORS) as error:
-            if isinstance(error, BzzError):
-                raise
+        except TimeoutError as error:
+            raise too_late(current.driver.sees_a_server) from error
+        except (PyMongoError, *ENCODING_ERRORS) as error:
             raise translate(error) from error
 
     async def _again(self, call: Callable[[Any], Awaitable[T]], collection: Any) -> T:

@@ -6,6 +6,7 @@ Source: https://www.mongodb.com/docs/manual/core/transactions-in-applications/ (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import random
 import time
@@ -16,9 +17,9 @@ from typing import Any, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from bzz.errors import BzzError, StorageTimeoutError, TransactionsUnsupportedError
+from bzz.errors import BzzError, TransactionsUnsupportedError
 from bzz.storage.driver import Driver
-from bzz.storage.errors import has_label, translate
+from bzz.storage.errors import has_label, too_late, translate
 
 __all__ = ["run_in_transaction", "transaction"]
 
@@ -41,18 +42,23 @@ async def run_in_transaction(
     whether it took place. A standalone server is a :class:`~bzz.errors.TransactionsUnsupportedError`.
     """
     ends = time.monotonic() + deadline_seconds
-    attempt = 0
+    conflict: BzzError | PyMongoError | None = None
+    pause = 0.002
     while True:
         try:
             async with transaction(driver, ends - time.monotonic()) as session:
                 return await callback(session)
         except (BzzError, PyMongoError) as error:
-            pause = random.uniform(0.5, 1) * min(0.1, 0.002 * 2**attempt)  # noqa: S311 - jitter, no secret
-            late = time.monotonic() + pause >= ends
-            if late or not has_label(error, "TransientTransactionError"):
+            if not has_label(error, "TransientTransactionError"):
+                if conflict is not None and time.monotonic() >= ends:
+                    raise conflict from error
                 raise
-        attempt += 1
-        await asyncio.sleep(pause)
+            conflict = error
+        jitter = random.uniform(0.5, 1) * pause  # noqa: S311 - no secret
+        if time.monotonic() + jitter >= ends:
+            raise conflict
+        await asyncio.sleep(jitter)
+        pause = min(0.1, 2 * pause)
 
 
 @asynccontextmanager
@@ -68,16 +74,19 @@ async def transaction(driver: Driver, deadline_seconds: float) -> AsyncIterator[
         async with limit:
             await _require_transactions(driver, deadline_seconds)
             session = await driver.start_session()
+            in_doubt = False
             try:
                 await driver.start_transaction(session)
                 yield session
+                in_doubt = True
                 await _commit(session, ends)
+                in_doubt = False
             finally:
-                await _give_back(driver, session)
+                await _give_back(driver, session, in_doubt, ends)
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise StorageTimeoutError("The transaction did not end in time.") from error
+        raise too_late(driver.sees_a_server, "The transaction did not end in time.") from error
 
 
 async def _require_transactions(driver: Driver, seconds: float) -> None:
@@ -107,19 +116,20 @@ async def _commit(session: Any, ends: float) -> None:
             return
 
 
-async def _give_back(driver: Driver, session: Any) -> None:
+async def _give_back(driver: Driver, session: Any, in_doubt: bool, ends: float) -> None:
     # A rollback must reach the server although the caller was cancelled or its time is over: locks would
-    # stay for a minute. So it has a task, a context (with no deadline in it) and a bound of its own.
-    task = asyncio.create_task(_end(driver, session), context=contextvars.Context())
+    # stay for a minute. So it has a task, a context (with no deadline in it) and a bound of its own, and the
+    # caller waits for it only as long as it has time.
+    task = asyncio.create_task(_end(driver, session, in_doubt), context=contextvars.Context())
     _rollbacks.add(task)
     task.add_done_callback(_rollbacks.discard)
-    await asyncio.shield(task)
+    await asyncio.wait({task}, timeout=max(0.0, ends - time.monotonic()))
 
 
-async def _end(driver: Driver, session: Any) -> None:
-    with pymongo.timeout(_ROLLBACK_SECONDS):
-        try:
-            await driver.end_session(session)
-        except PyMongoError:
-            # Out of reach: the server rolls back by itself when the session's connection is gone.
-            return
+async def _end(driver: Driver, session: Any, in_doubt: bool) -> None:
+    # Out of reach: the server rolls back by itself when the time of a transaction is over.
+    with pymongo.timeout(_ROLLBACK_SECONDS), contextlib.suppress(PyMongoError):
+        if in_doubt:
+            # A driver does not abort what it has begun to commit; if the commit never arrived, this does.
+            await driver.kill_session(session)
+        await driver.end_session(session)
