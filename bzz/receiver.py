@@ -237,25 +237,28 @@ def is_async(receiver: Any) -> bool:
 
     A plain function that happens to return an awaitable cannot be told before it is called.
     """
-    while isinstance(receiver, functools.partial):
-        receiver = receiver.func
-    if getattr(receiver, "__tornado_coroutine__", False) is True or inspect.iscoroutinefunction(receiver):
-        return True
-    if isinstance(receiver, type):
-        return False
-    call = type(receiver).__call__ if _has_python_call(receiver) else None
-    return inspect.iscoroutinefunction(call) or getattr(call, "__tornado_coroutine__", False) is True
+    body = _body(receiver)
+    return getattr(body, "__tornado_coroutine__", False) is True or bool(_flags(body) & inspect.CO_COROUTINE)
 
 
 def is_generator(receiver: Any) -> bool:
     """Tell whether calling runs nothing of the body, because it is a generator function."""
+    flags = _flags(_body(receiver))
+    is_driven = bool(flags & inspect.CO_ITERABLE_COROUTINE)  # types.coroutine: its generator can be awaited
+    return bool(flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)) and not is_driven
+
+
+def _body(receiver: Any) -> Any:
+    """Return what runs when this is called, as far as it is Python."""
     while isinstance(receiver, functools.partial):
         receiver = receiver.func
-    if inspect.isasyncgenfunction(receiver):
-        return True
-    code = getattr(receiver, "__code__", None)
-    driven = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-    return inspect.isgeneratorfunction(receiver) and not driven
+    return type(receiver).__call__ if _has_python_call(receiver) else receiver
+
+
+def _flags(function: Any) -> int:
+    # inspect trusts whatever is called __code__, and a mock has something else there.
+    code = getattr(function, "__code__", None)
+    return code.co_flags if isinstance(code, types.CodeType) else 0
 
 
 def is_held_weakly(receiver: Any) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 import tornado.gen
@@ -248,6 +249,25 @@ def test_new_payload_key_breaks_no_receiver(name: str) -> None:
         assert called(receiver, frozenset(PAYLOAD), more) == expected
 
 
+@pytest.mark.parametrize(
+    ("mock", "positional", "named"),
+    [
+        (Mock(), (SENDER,), OTHERS),
+        (MagicMock(), (SENDER,), OTHERS),
+        (AsyncMock(), (SENDER,), OTHERS),
+        (Mock(spec=three), (SENDER,), OTHERS),
+        (create_autospec(three), (SENDER,), PAYLOAD),
+    ],
+    ids=["Mock", "MagicMock", "AsyncMock", "with spec", "with autospec"],
+)
+def test_mocks_of_other_peoples_tests(mock: Any, positional: Any, named: Any) -> None:
+    result = called(mock, frozenset(PAYLOAD))
+    assert mock.call_args == (positional, named)
+    assert not is_async(mock) and not is_generator(mock)
+    if inspect.iscoroutine(result):
+        result.close()
+
+
 def test_first_parameter_is_a_payload_key_if_the_payload_has_it() -> None:
     def receiver(task: Any, **rest: Any) -> Any:
         return task, rest
@@ -331,6 +351,11 @@ async def async_generator(sender: Any) -> Any:
     yield
 
 
+class GeneratorCalled:
+    def __call__(self, sender: Any) -> Any:
+        yield
+
+
 @types.coroutine
 def driven(sender: Any) -> Any:
     yield
@@ -342,6 +367,8 @@ def driven(sender: Any) -> Any:
         (generator, True),
         (functools.partial(generator, 1), True),
         (async_generator, True),
+        (GeneratorCalled(), True),
+        (functools.partial(GeneratorCalled()), True),
         (driven, False),
         (tornado_coroutine, False),
         (three, False),
