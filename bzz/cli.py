@@ -165,6 +165,41 @@ def worker(name: str, queues: str | None, broker: str | None, url: str | None, *
     raise SystemExit(work(app, queues=chosen, **options))
 
 
+@main.command()
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--api",
+    "name",
+    metavar="MODULE:API",
+    required=True,
+    envvar="BZZ_API",
+    show_envvar=True,
+    help="Whose resources the paths in the file lead to.",
+)
+@click.option("--switch", "switches", multiple=True, help="Turn a switch of the plan on; can be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print what became of each operation as JSON.")
+@mongo_options
+def batch(file: Any, name: str, switches: tuple[str, ...], as_json: bool, **mongo: Any) -> None:
+    """Run the batch of operations in FILE (JSON, as for POST /batch; - is the standard input).
+
+    The exit status is 1 when the batch failed or the file is not a batch.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+
+    from bzz.batch.console import run_file  # noqa: PLC0415
+
+    where = {"url": mongo["url"], "embedded": mongo["embedded_mongo"], "data": mongo["data"]}
+    with friendly(), connected(name, **where) as api:
+        if not hasattr(api, "directory"):
+            raise click.BadParameter(f"{name} is not a bzz.Api.", param_hint="--api")
+        running = run_file(file.read(), api, Console(stderr=True), switches=switches, as_json=as_json)
+        finished = asyncio.run(running)
+    if not finished:
+        raise SystemExit(1)
+
+
 # what other commands use
 
 

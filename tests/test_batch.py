@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -724,3 +726,19 @@ def test_a_directory_may_have_no_prefix_and_no_batch() -> None:
         directory.find("/batch")
     with pytest.raises(ValidationError):
         read_request({"operations": [get("/batch")]}, directory)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_of_two_that_name_the_same_state_one_wins(client: Client, method: str) -> None:
+    for number in range(20 * int(os.environ.get("BZZ_TORTURE", "1"))):
+        made = (await run(client, create(f"s{number}", crew=0)))["operations"][0]
+
+        async def attempt(crew: int, made: Any = made) -> Any:
+            operation = {"method": method, "path": made["location"], "if_match": made["etag"]}
+            if method == "PUT":
+                operation["body"] = {"crew": crew}
+            return (await client.post("/api/batch", json={"operations": [operation]})).status
+
+        statuses = sorted(await asyncio.gather(attempt(1), attempt(2)))
+        assert statuses[0] == 200
+        assert statuses[1] == 412 if method == "PUT" else statuses[1] in {404, 412}

@@ -112,6 +112,8 @@ class Batch:
                 await Transaction(self).run()
             else:
                 await self._run_each()
+            if not self.early_exit:
+                self._progress(len(self.plan))
         except ExitEarly:
             self.leave()
         last = self.last_operation
@@ -164,7 +166,6 @@ class Batch:
                 self.entries[index].failed(error)
                 if not await self.goes_on(error):
                     raise
-        self._progress(len(self.plan))
 
     async def _run_one(self, entry: Entry) -> None:
         if time.monotonic() >= self.ends:
