@@ -14,7 +14,7 @@ author = "the bzz maintainers"
 project_copyright = "2026, the bzz maintainers"
 release = version = bzz.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "myst_parser", "signal_reference"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"bzz {release}"
@@ -28,7 +28,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!bzz\b).*"),
     # Names of types that annotations mention, and that are nobody's business outside.
     ("py:.*", r"bzz\.(model|connection|storage)\..*"),
-    ("py:.*", r"bzz\.(registry\.F|registry\.Registry|batch\.directory\.Target)"),
+    ("py:.*", r"bzz\.(\w+\.F|registry\.Registry|batch\.directory\.Target)"),
 ]
 
 # The examples inside docstrings run with the tests; here run those of the pages.

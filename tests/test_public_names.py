@@ -1,0 +1,77 @@
+"""What users may import, held in one list: adding a name, or losing one, is a decision."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import pytest
+
+import bzz
+from tests.program import ROOT
+
+PUBLIC = {
+    "bzz": """
+        Api BzzError CeleryNotConfiguredWarning ExitEarly MongoEngineRestHandler UnknownSenderWarning Veto
+        serve
+    """,
+    "bzz.api": "Api",
+    "bzz.async_signals": """
+        ANY AsyncSignal CeleryNotConfiguredWarning ExceptionSummary Gone RequestSummary receiver
+        request_finished request_started
+    """,
+    "bzz.batch": "Batch BatchRequest Directory Entry Limits PlannedOperation read_request report",
+    "bzz.dispatcher": "ANY Connection Options Signal Transport set_transport",
+    "bzz.embedded": "EmbeddedMongo EmbeddedRedis",
+    "bzz.errors": """
+        BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
+        EmbeddedServerError ExitEarly FieldError KeyFormatError MissingDocumentError PayloadError
+        PreconditionFailedError PublishError QueryError ReferencedError StorageError StorageTimeoutError
+        StorageUnavailableError TransactionsUnsupportedError UnknownReceiverError UnknownSenderWarning
+        UnknownSignalError UnsendableError ValidationError Veto
+    """,
+    "bzz.mongoengine_handler": "MongoEngineRestHandler ProblemHandler Routes problem_of",
+    "bzz.resource": "Action Operation Options Outcome Resource",
+    "bzz.server": "Limits Server serve",
+    "bzz.signals": """
+        ALL ANY Signal batch_failed batch_finished batch_started post_create_instance post_delete_instance
+        post_get_instance post_get_list post_update_instance pre_create_instance pre_delete_instance
+        pre_get_instance pre_get_list pre_update_instance server_init server_process_init server_ready
+        server_shutdown
+    """,
+    "bzz.testing": "Capture Event capture",
+}
+
+# Nobody imports these two: they are run.
+SCRIPTS = {"bzz.__main__", "bzz.embedded.guardian"}
+MODULES = sorted({"bzz", *(each.name for each in pkgutil.walk_packages(bzz.__path__, "bzz."))} - SCRIPTS)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module: str) -> None:
+    assert sorted(importlib.import_module(module).__all__) == sorted(PUBLIC[module].split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_and_what_is_public_in_it(module: str) -> None:
+    found = importlib.import_module(module)
+    assert found.__doc__
+    assert isinstance(found.__all__, list)
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_class_and_function_is_described(module: str) -> None:
+    found = importlib.import_module(module)
+    named = [getattr(found, name) for name in found.__all__]
+    assert [
+        each for each in named if inspect.isroutine(each) or inspect.isclass(each) if not each.__doc__
+    ] == []
+
+
+def test_every_public_module_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference.rst").read_text()
+    documented = set(re.findall(r"automodule:: (\S+)", reference))
+    assert set(PUBLIC) - documented == {"bzz.api"}, "bzz.Api stands under bzz"
