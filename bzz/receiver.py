@@ -167,9 +167,9 @@ def _parameters(receiver: Callable[..., Any]) -> list[Parameter] | None:
 
 
 def _has_python_call(receiver: Any) -> bool:
-    return not isinstance(receiver, type | types.FunctionType) and isinstance(
-        type(receiver).__call__, types.FunctionType
-    )
+    # Of the type, not of the object: a mock with a spec pretends to be a function.
+    kind = type(receiver)
+    return not issubclass(kind, type) and isinstance(kind.__call__, types.FunctionType)
 
 
 def _without_first(parameters: list[Parameter], count: int) -> list[Parameter]:
