@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bzz.cli import main
 from tests.program import ROOT
 
 PAGES = sorted((ROOT / "docs").rglob("*.rst"))
@@ -28,3 +29,8 @@ def test_python_that_is_only_shown_cannot_be_run() -> None:
         if line.strip()
     ]
     assert set(shown) == {"bzz.serve(api, port=8888)"}
+
+
+def test_every_command_is_described() -> None:
+    running = (ROOT / "docs" / "running.rst").read_text()
+    assert [name for name in main.commands if f"\n``bzz {name}" not in running] == []
