@@ -19,8 +19,6 @@ import struct
 import sys
 from collections.abc import Callable
 
-from tornado.netutil import bind_sockets
-
 __all__ = ["Listener", "hush"]
 
 logger = logging.getLogger("bzz.server")
@@ -49,7 +47,7 @@ class Listener:
 
     def __init__(self, port: int, address: str = "", *, reuse_port: bool = False) -> None:
         try:
-            self.sockets = bind_sockets(port, address or None, backlog=BACKLOG, reuse_port=reuse_port)
+            self.sockets = _bind(port, address, reuse_port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -122,6 +120,36 @@ class Listener:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
         loop.call_later(OUT_OF_FILES_PAUSE, self._watch, listening)
+
+
+def _bind(port: int, address: str, reuse_port: bool) -> list[socket.socket]:
+    """Listen on every address that ``address`` stands for; all of them, or none and an OSError."""
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, where in sorted(set(found)):  # IPv4 first
+            try:
+                listening = socket.socket(family, kind, protocol)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT:
+                    continue  # a machine without IPv6 may have names that mention it
+                raise
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Port 0 was the kernel's choice for the first address, and must be the same for the others.
+            real = bound[0].getsockname()[1] if len(bound) > 1 else port
+            listening.bind((where[0], real, *where[2:]))
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+    except BaseException:
+        for listening in bound:
+            listening.close()
+        raise
+    return bound
 
 
 def hush(listener: Listener) -> None:

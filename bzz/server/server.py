@@ -125,7 +125,7 @@ class Server:
         if front is None or watch is None:
             self.listener.abandon()
             return
-        self._front = self._watch = None
+        self._watch = None
         deadline = time.monotonic() + self.grace
         self.application.settings[DRAINING] = True
         with contextlib.suppress(TimeoutError):
