@@ -14,7 +14,7 @@ from mongoengine.base import BaseDocument
 
 from bzz.errors import BzzError, FieldError, ValidationError
 from bzz.model.field import FieldSpec
-from bzz.model.refusal import flatten
+from bzz.model.refusal import below, flatten
 from bzz.model.schema import Schema
 
 __all__ = ["attempt", "check_constraints", "check_document", "check_field", "check_stored"]
@@ -28,7 +28,7 @@ def attempt(check: Callable[[], Any], pointer: str, errors: list[FieldError], va
     try:
         check()
     except ValidationError as error:
-        errors.extend(FieldError(pointer + at, detail) for at, detail in error.errors)
+        errors.extend(below(pointer, error.errors))
     except (BzzError, pymongo.errors.PyMongoError):
         raise
     except Exception as error:  # it may fail in any way; the value is what it refused

@@ -10,7 +10,7 @@ import orjson
 from bzz.errors import FieldError, KeyFormatError, ValidationError
 from bzz.model.encoding import encoder_of, fallback
 from bzz.model.field import FieldSpec
-from bzz.model.refusal import child, refuse, shorten
+from bzz.model.refusal import MAX_ERRORS, child, refuse, shorten
 from bzz.model.schema import Path, Schema, Stored
 from bzz.model.storable import check_storable
 from bzz.model.untyped import encode_plain, encode_value
@@ -135,8 +135,10 @@ def decode_object(schema: Schema, obj: Mapping[str, Any], *, creating: bool) -> 
             assignments[(name,)] = None if value is None else spec.decode(value, pointer)
         except ValidationError as error:
             errors.extend(error.errors)
+            if len(errors) >= MAX_ERRORS:
+                break
     if errors:
-        raise ValidationError(errors)
+        raise ValidationError(errors[:MAX_ERRORS])
     return assignments
 
 
@@ -166,8 +168,10 @@ def decode_form(schema: Schema, pairs: Sequence[tuple[str, str]], *, creating: b
             assignments[path] = value
         except ValidationError as error:
             errors.extend(error.errors)
+            if len(errors) >= MAX_ERRORS:
+                break
     if errors:
-        raise ValidationError(errors)
+        raise ValidationError(errors[:MAX_ERRORS])
     return assignments
 
 

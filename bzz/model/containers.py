@@ -13,7 +13,7 @@ from bzz.model.checking import attempt, check_constraints
 from bzz.model.extended import check_key
 from bzz.model.field import FieldSpec, describes, known_class, spec_for
 from bzz.model.instances import load
-from bzz.model.refusal import child, kind_of, refuse
+from bzz.model.refusal import MAX_ERRORS, below, child, kind_of, refuse
 from bzz.model.schema import Schema
 from bzz.model.storable import check_text
 from bzz.model.untyped import encode_value
@@ -25,6 +25,7 @@ class ContainerSpec(FieldSpec):
     """What lists and maps share: items that all travel like one field."""
 
     ordered = False
+    compound = True
 
     @cached_property
     def items(self) -> FieldSpec:
@@ -43,11 +44,11 @@ class ContainerSpec(FieldSpec):
     def encoder(self) -> Callable[[Any], Any] | None:
         return None if self.items.encoder is None else self.encode
 
-    def decode_item(self, value: Any, pointer: str) -> Any:
-        """Decode one item; null is an item of untyped containers only."""
+    def decode_item(self, value: Any) -> Any:
+        """Decode one item; null is an item of untyped containers only. Pointers start at the item."""
         if value is None and self.field.field is not None:
-            raise refuse(pointer, "null is not allowed here")
-        return None if value is None else self.items.decode(value, pointer)
+            raise refuse("", "null is not allowed here")
+        return None if value is None else self.items.decode(value, "")
 
     def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
         if type(self.field).validate is not known_class(self.field).validate:
@@ -63,11 +64,12 @@ class ContainerSpec(FieldSpec):
         """Collect what is wrong with the items, each at its place."""
         raise NotImplementedError
 
-    def _validate_item(self, item: Any, pointer: str, errors: list[FieldError]) -> None:
+    def validate_item(self, item: Any, errors: list[FieldError]) -> None:
+        """Collect what is wrong with one item; pointers start at it."""
         if item is not None:
-            self.items.validate(item, pointer, errors)
+            self.items.validate(item, "", errors)
         elif self.field.field is not None:
-            errors.append(FieldError(pointer, "null is not allowed here"))
+            errors.append(FieldError("", "null is not allowed here"))
 
 
 @describes(fields.ListField, fields.SortedListField, fields.EmbeddedDocumentListField)
@@ -83,11 +85,13 @@ class ListSpec(ContainerSpec):
         errors: list[FieldError] = []
         for index, item in enumerate(value):
             try:
-                result.append(self.decode_item(item, child(pointer, index)))
+                result.append(self.decode_item(item))
             except ValidationError as error:
-                errors.extend(error.errors)
+                errors.extend(below(child(pointer, index), error.errors))
+                if len(errors) >= MAX_ERRORS:
+                    break
         if errors:
-            raise ValidationError(errors)
+            raise ValidationError(errors[:MAX_ERRORS])
         return result
 
     def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
@@ -133,7 +137,12 @@ class ListSpec(ContainerSpec):
             errors.append(FieldError(pointer, "List is too long"))
         before = len(errors)
         for index, item in enumerate(list(value)):
-            self._validate_item(item, child(pointer, index), errors)
+            found: list[FieldError] = []
+            self.validate_item(item, found)
+            if found:
+                errors.extend(below(child(pointer, index), found))
+                if len(errors) >= MAX_ERRORS:
+                    break
         if len(errors) == before and isinstance(self.field, fields.SortedListField):
             self.check(value, pointer, errors)
 
@@ -161,18 +170,18 @@ class MapSpec(ContainerSpec):
     def decode(self, value: Any, pointer: str) -> Any:
         if not isinstance(value, dict):
             raise refuse(pointer, f"expected an object, not {kind_of(value)}")
-
         result: dict[str, Any] = {}
         errors: list[FieldError] = []
         for key, item in value.items():
-            place = child(pointer, key)
             try:
-                check_key(key, place, reserved=self.field.field is None)
-                result[key] = self.decode_item(item, place)
+                check_key(key, "")
+                result[key] = self.decode_item(item)
             except ValidationError as error:
-                errors.extend(error.errors)
+                errors.extend(below(child(pointer, key), error.errors))
+                if len(errors) >= MAX_ERRORS:
+                    break
         if errors:
-            raise ValidationError(errors)
+            raise ValidationError(errors[:MAX_ERRORS])
         return result
 
     def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
@@ -202,11 +211,15 @@ class MapSpec(ContainerSpec):
             attempt(lambda: self.field.validate(value), pointer, errors, value)
             return
         for key, item in dict(value).items():
-            place = child(pointer, key)
-            check_text(key, place, errors)
+            found: list[FieldError] = []
+            check_text(key, "", found)
             if key.startswith("$") or "\0" in key:
-                errors.append(FieldError(place, 'a key must not start with "$" or hold NUL'))
-            self._validate_item(item, place, errors)
+                found.append(FieldError("", 'a key must not start with "$" or hold NUL'))
+            self.validate_item(item, found)
+            if found:
+                errors.extend(below(child(pointer, key), found))
+                if len(errors) >= MAX_ERRORS:
+                    break
 
     def check(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
         for key, item in dict(value).items():

@@ -13,7 +13,7 @@ from bzz.model.codec import Assignments
 from bzz.model.direct import direct_update
 from bzz.model.instances import create, revive, set_field, store
 from bzz.model.pending import pending_references, pending_sequences
-from bzz.model.refusal import child, refuse
+from bzz.model.refusal import MAX_ERRORS, child, refuse
 from bzz.model.schema import Schema, Stored
 from bzz.model.update import Update, changes
 
@@ -85,7 +85,7 @@ def validate(document: Any) -> None:
     errors: list[FieldError] = []
     check_document(document, "", errors)
     if errors:
-        raise ValidationError(errors)
+        raise ValidationError(errors[:MAX_ERRORS])
 
 
 def to_stored(document: Any) -> Stored:

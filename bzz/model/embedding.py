@@ -26,6 +26,7 @@ class EmbeddingSpec(FieldSpec):
     """What both embedded fields share."""
 
     ordered = False
+    compound = True
     comparable = False
 
     def decode_text(self, texts: Sequence[str], pointer: str) -> Any:

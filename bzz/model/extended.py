@@ -29,13 +29,13 @@ DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,5})?", re.AS
 UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
-def check_key(key: str, pointer: str, *, reserved: bool = True) -> None:
+def check_key(key: str, pointer: str) -> None:
     """Refuse a client's key that MongoDB or mongoengine would take for something else."""
     if "\0" in key:
         raise refuse(pointer, "a key must not hold NUL")
     if key.startswith("$") or "." in key:
         raise refuse(pointer, f'a key must not start with "$" or hold "." ({shorten(key)})')
-    if reserved and key in ("_cls", "_ref"):
+    if key in ("_cls", "_ref"):
         # mongoengine turns a plain dict with these into a document of the client's choice.
         raise refuse(pointer, f"the key {key} is reserved")
 

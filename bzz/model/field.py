@@ -46,6 +46,7 @@ class FieldSpec:
     textual = False  # startswith has one
     comparable = True  # eq, ne, in, nin have one
     repeatable = False  # several texts make one value
+    compound = False  # values have parts that travel as fields of their own
     query_suffix = ""  # what a filter appends to the database path
 
     def __init__(self, field: Any, name: str | None = None) -> None:
@@ -155,15 +156,21 @@ class FieldSpec:
 
 
 class CustomSpec(FieldSpec):
-    """A user's field class: JSON as the class it derives from, everything else as written there."""
+    """A user's field class: JSON as the class it derives from, everything else as written there.
+
+    Of lists, embedded documents and references, the parts still travel as their own fields say.
+    """
 
     def __init__(self, field: Any, origin: FieldSpec) -> None:
         super().__init__(field, origin.name)
         self.origin = origin
+        known = known_class(field)
+        self._reads = type(field).to_python is not known.to_python
+        self._writes = type(field).to_mongo is not known.to_mongo
         self.ordered, self.textual = origin.ordered, origin.textual
         self.repeatable = origin.repeatable
         # A class that knows only BaseField says itself what a text means.
-        self.comparable = origin.comparable or known_class(field) is BaseField
+        self.comparable = origin.comparable or known is BaseField
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
@@ -176,10 +183,25 @@ class CustomSpec(FieldSpec):
         value = self.origin.decode_text(texts, pointer)
         return None if value is None else self._convert(value, pointer)
 
+    def store(self, value: Any) -> Any:
+        return super().store(value) if self._writes else self.origin.store(value)
+
+    def load(self, stored: Any) -> Any:
+        if self.origin.compound or not self._reads:
+            return self.origin.load(stored)
+        return self.field.to_python(fresh(stored))
+
+    def revive(self, stored: Any) -> Any:
+        if not self._reads:
+            return self.origin.revive(stored)
+        return self.field.to_python(self.origin.revive(stored) if self.origin.compound else fresh(stored))
+
     def encode(self, stored: Any) -> Any:
         return self.origin.encode(stored)
 
     def encode_loaded(self, loaded: Any) -> Any:
+        if self.origin.compound:
+            return self.origin.encode_loaded(loaded)
         return self.origin.encode(self.store(loaded))
 
     def check(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
@@ -190,13 +212,9 @@ class CustomSpec(FieldSpec):
         else:
             check_storable(stored, pointer, errors)
 
-    def load(self, stored: Any) -> Any:
-        return self.field.to_python(fresh(stored))
-
-    def revive(self, stored: Any) -> Any:
-        return self.field.to_python(fresh(stored))
-
     def _convert(self, value: Any, pointer: str) -> Any:
+        if not self._reads:
+            return value
         try:
             return self.field.to_python(value)
         except Exception as error:  # a user's to_python may fail in any way; the value is what it refused

@@ -60,6 +60,7 @@ class GenericReferenceSpec(FieldSpec):
     """A reference to any model. JSON: ``{"_cls": "User", "_ref": KEY}``; text: ``User:KEY``."""
 
     ordered = False
+    compound = True
 
     def decode(self, value: Any, pointer: str) -> Any:
         model, key = decode_generic(value, pointer)

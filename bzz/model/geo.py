@@ -10,6 +10,7 @@ from mongoengine import fields
 from mongoengine.base import GeoJsonBaseField
 
 from bzz.errors import FieldError
+from bzz.model.extended import decode_value
 from bzz.model.field import FieldSpec, describes
 from bzz.model.refusal import child, kind_of, refuse
 from bzz.model.storable import check_storable
@@ -83,8 +84,8 @@ class GeoJsonSpec(PlaceSpec):
 
     def decode(self, value: Any, pointer: str) -> Any:
         levels = _LEVELS.get(self.field._type)
-        if levels is None:
-            raise refuse(pointer, "this kind of place is not known")
+        if levels is None:  # a user's own kind: its validate() knows
+            return decode_value(value, pointer)
         if isinstance(value, list):
             return coordinates(value, levels, pointer)
         if not isinstance(value, dict) or set(value) != {"type", "coordinates"}:

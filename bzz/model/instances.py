@@ -19,7 +19,7 @@ from bzz.errors import FieldError, ValidationError
 from bzz.model.construct import construct
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
-from bzz.model.refusal import child
+from bzz.model.refusal import MAX_ERRORS, child
 from bzz.model.schema import Schema, Stored
 from bzz.model.untyped import load_value, normalize
 
@@ -73,8 +73,10 @@ def decode_fields(schema: Schema, value: Mapping[str, Any], pointer: str) -> dic
             values[name] = None if item is None else spec.decode(item, place)
         except ValidationError as error:
             errors.extend(error.errors)
+            if len(errors) >= MAX_ERRORS:
+                break
     if errors:
-        raise ValidationError(errors)
+        raise ValidationError(errors[:MAX_ERRORS])
     return values
 
 
@@ -176,10 +178,11 @@ def store(document: Any) -> Stored:
     """
     cls = type(document)
     schema = Schema.of(cls)
-    if cls.to_mongo not in _STOCK:
-        return dict(normalize(document.to_mongo()))
     origin = Origin.of(document)
     result: Stored = {}
+    if cls.to_mongo not in _STOCK:
+        result = normalize(document.to_mongo())
+        return _with_hidden(schema, document, origin, result)
     if schema.polymorphic:
         result["_cls"] = schema.class_name
     for name in document._fields_ordered:
@@ -190,10 +193,7 @@ def store(document: Any) -> Stored:
             _store_dynamic(document, name, result, origin)
         else:
             _store_field(document, spec, result, origin)
-    if origin is not None:
-        for key, value in origin.stored.items():
-            if key not in result and _hidden(schema, document, key):
-                result[key] = value
+    result = _with_hidden(schema, document, origin, result)
     return {"_id": result.pop("_id"), **result} if "_id" in result else result
 
 
@@ -248,9 +248,13 @@ def _store_dynamic(document: Any, name: str, result: Stored, origin: Origin | No
         result[name] = None
 
 
-def _hidden(schema: Schema, document: Any, key: str) -> bool:
-    """Whether a stored key is none that the document knows, so that it has to be carried along."""
-    return key not in schema.by_db_name and key not in document._dynamic_fields
+def _with_hidden(schema: Schema, document: Any, origin: Origin | None, result: Stored) -> Stored:
+    """Carry along what is stored under names that the document does not know."""
+    if origin is not None:
+        for key, value in origin.stored.items():
+            if key not in result and key not in schema.by_db_name and key not in document._dynamic_fields:
+                result[key] = value
+    return result
 
 
 def load_fields(schema: Schema, stored: Stored) -> dict[str, Any]:

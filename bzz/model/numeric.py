@@ -206,7 +206,7 @@ class SequenceSpec(FieldSpec):
             return decode_integer(value, pointer)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise refuse(pointer, f"expected a string or a number, not {kind_of(value)}")
-        return value
+        return float(value) if isinstance(value, float) else value
 
     def from_text(self, text: str, pointer: str) -> Any:
         return integer_from_text(text, pointer) if self._numeric else text

@@ -48,6 +48,7 @@ class KeyedSpec(FieldSpec):
     """What references to one known model share."""
 
     ordered = False
+    compound = True
 
     @property
     def target(self) -> Any:

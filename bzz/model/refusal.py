@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import mongoengine
@@ -10,8 +10,10 @@ from mongoengine.base import NON_FIELD_ERRORS
 
 from bzz.errors import FieldError, ValidationError
 
-__all__ = ["child", "describe", "flatten", "kind_of", "refuse", "shorten"]
+__all__ = ["MAX_ERRORS", "below", "child", "describe", "flatten", "kind_of", "refuse", "shorten"]
 
+# Nobody reads more; an answer must not be larger than the body that it refuses.
+MAX_ERRORS = 100
 ECHO_LIMIT = 60
 DETAIL_LIMIT = 240
 
@@ -53,6 +55,12 @@ def kind_of(value: object) -> str:
 def refuse(pointer: str, detail: str) -> ValidationError:
     """Build the error of one refused value, ready to be raised."""
     return ValidationError([FieldError(pointer, detail)])
+
+
+def below(place: str, errors: Iterable[FieldError]) -> Iterator[FieldError]:
+    """Move errors with pointers of their own to the place where their value stands."""
+    for pointer, detail in errors:
+        yield FieldError(place + pointer, detail)
 
 
 def describe(error: BaseException, value: object = None) -> str:

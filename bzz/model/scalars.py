@@ -169,6 +169,7 @@ class EnumSpec(FieldSpec):
 
     def decode(self, value: Any, pointer: str) -> Any:
         if isinstance(value, (str, int, float)):
+            value = float(value) if isinstance(value, float) else value
             member = self._members.get((type(value).__name__, str(value)))
             if member is not None:
                 return member

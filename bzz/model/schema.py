@@ -12,7 +12,7 @@ from mongoengine import Document, fields
 from mongoengine.base import BaseDocument, get_document
 from mongoengine.errors import NotRegistered
 
-from bzz.model.field import FieldSpec, spec_for
+from bzz.model.field import CustomSpec, FieldSpec, spec_for
 from bzz.model.refusal import child, refuse, shorten
 
 __all__ = ["Path", "Schema", "Stored"]
@@ -208,7 +208,13 @@ class Schema:
                             seen.append(Schema.of(cls))
 
 
-def _embedded(spec: FieldSpec) -> Iterator[Schema]:
+def _plain(spec: FieldSpec) -> FieldSpec:
+    """Look through a user's field class at what it derives from."""
+    return spec.origin if isinstance(spec, CustomSpec) else spec
+
+
+def _embedded(custom: FieldSpec) -> Iterator[Schema]:
+    spec = _plain(custom)
     if spec.embedded is not None:
         yield spec.embedded
     yield from spec.candidates
@@ -216,7 +222,8 @@ def _embedded(spec: FieldSpec) -> Iterator[Schema]:
         yield from _embedded(spec.item)
 
 
-def _needs(spec: FieldSpec) -> Iterator[str]:
+def _needs(custom: FieldSpec) -> Iterator[str]:
+    spec = _plain(custom)
     if isinstance(spec.field, fields.FileField):
         yield "files"
     if spec.automatic:
@@ -225,7 +232,8 @@ def _needs(spec: FieldSpec) -> Iterator[str]:
         yield from _needs(spec.item)
 
 
-def _is_open(spec: FieldSpec) -> bool:
+def _is_open(custom: FieldSpec) -> bool:
+    spec = _plain(custom)
     if isinstance(spec.field, (fields.CachedReferenceField, fields.GenericEmbeddedDocumentField)):
         return True
     return spec.automatic or (spec.item is not None and _is_open(spec.item))

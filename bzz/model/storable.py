@@ -14,7 +14,7 @@ from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 
 from bzz.errors import FieldError
-from bzz.model.refusal import child
+from bzz.model.refusal import below, child
 
 __all__ = ["check_finite", "check_integer", "check_storable", "check_text"]
 
@@ -75,18 +75,23 @@ def check_storable(value: Any, pointer: str, errors: list[FieldError], level: in
         _check_mapping(value, pointer, errors, level)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            check_storable(item, child(pointer, index), errors, level + 1)
+            found: list[FieldError] = []
+            check_storable(item, "", found, level + 1)
+            if found:
+                errors.extend(below(child(pointer, index), found))
     else:
         errors.append(FieldError(pointer, f"a value of type {type(value).__name__} cannot be stored"))
 
 
 def _check_mapping(value: Mapping[Any, Any], pointer: str, errors: list[FieldError], level: int) -> None:
     for key, item in value.items():
-        place = child(pointer, key)
+        found: list[FieldError] = []
         if not isinstance(key, str):
-            errors.append(FieldError(place, "a key must be a string"))
-            continue
-        if "\0" in key:
-            errors.append(FieldError(place, "a key must not hold NUL"))
-        check_text(key, place, errors)
-        check_storable(item, place, errors, level + 1)
+            found.append(FieldError("", "a key must be a string"))
+        else:
+            check_text(key, "", found)
+            if "\0" in key:
+                found.append(FieldError("", "a key must not hold NUL"))
+            check_storable(item, "", found, level + 1)
+        if found:
+            errors.extend(below(child(pointer, key), found))
