@@ -407,3 +407,16 @@ async def test_two_apis_do_not_hear_each_other(database: str) -> None:
         await client.post("/one/customer", json={"name": "Ana"})
         await client.post("/other/customer", json={"name": "Bea"})
     assert heard == ["one", "other"]
+
+
+def test_the_events_of_a_resource_vote_and_warn_as_the_named_ones_do(database: str) -> None:
+    api = bzz.Api()
+    users = api.add(Customer)
+    for event in ("prerun", "pre_update_instance"):
+        with pytest.raises(ValueError, match="queue"):
+            getattr(users, f"on_{event}")(lambda: None, queue="mail")
+    with pytest.warns(bzz.UnknownSenderWarning):
+        api.on_post_create_instance(lambda: None, sender="Nobody")
+    for never_sent_here in ("on_server_init", "on_batch_started", "on_nothing"):
+        with pytest.raises(AttributeError):
+            getattr(users, never_sent_here)

@@ -49,12 +49,10 @@ RUN_EVENTS: dict[str, tuple[str, Literal["raise", "log"], dict[str, str]]] = {
     "postsend": ("Sent after a signal was published to a queue.", "log", _SEND_PAYLOAD),
 }
 
-#: Events that announce what is about to happen; they travel from the outermost circle to the innermost.
-_INWARD = frozenset({"prerun", "presend"}) | {
-    each.name for each in signals.ALL if each.name.startswith("pre_")
-}
-
-_NAMED = {each.name: each for each in signals.ALL}
+#: The signals of a resource, which a circle has too; those before the work travel from the outermost circle
+#: to the innermost, like the events that announce what is about to happen.
+_NAMED = {each.name: each for each in signals.ALL if each.name.startswith(("pre_", "post_"))}
+_INWARD = frozenset({"prerun", "presend"}) | {name for name in _NAMED if name.startswith("pre_")}
 
 
 class Hooks:
@@ -94,10 +92,17 @@ class Hooks:
         if found is None:
             if event in RUN_EVENTS:
                 doc, errors, payload = RUN_EVENTS[event]
-                found = Signal(event, doc, errors=errors, providing=tuple(payload))
+                found = Signal(event, doc, errors=errors, providing=payload, voting=errors == "raise")
             else:
                 named = _NAMED[event]
-                found = Signal(event, named.__doc__, errors=named.errors, providing=tuple(named.providing))
+                found = Signal(
+                    event,
+                    named.doc,
+                    errors=named.errors,
+                    providing=named.payload,
+                    known_sender=named.known_sender,
+                    voting=named.voting,
+                )
             self._signals[event] = found
         return found
 
@@ -114,7 +119,7 @@ class Hooks:
             found.reverse()
         return found
 
-    async def run_event(self, event: str, **payload: Any) -> None:
+    async def run_event(self, event: str, /, **payload: Any) -> None:
         """Send one of :data:`RUN_EVENTS`; the sender is the object whose decorator was used."""
         await _send_all(event, self.heard(event), payload)
 
