@@ -44,7 +44,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 else
 $(STAMP): setup.cfg pyproject.toml
-	@$(LOCK) $(MAKE) --no-print-directory LOCKED=1 $@
+	@$(LOCK) $(MAKE) --silent --no-print-directory LOCKED=1 $@
 endif
 
 .PHONY: serve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import mongoengine
@@ -54,7 +55,18 @@ def test_it_loads_serves_and_tells(tmp_path: Path) -> None:
         assert json.loads(type_at_a_terminal(changing)[1])["population"] == after["population"] + 1
         status, body = type_at_a_terminal(f"curl http://localhost:{port}/country/BR")
         assert (status, json.loads(body)["currency"]) == (200, {"code": "BRL", "name": "Real"})
+        with running(["-m", "examples.atlas"], tmp_path, PORT=str(free_port())) as second:
+            assert "in use" in second.last_words()
+            assert second.process.wait(60) == 1
         assert atlas.stop() == 0, atlas.printed
+
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(["-m", "examples.atlas"], tmp_path, PORT=str(port)) as atlas:
+            said = atlas.last_words().splitlines()
+            assert f"ort {port} is already in use" in said[-2]
+            assert said[-1] == f"Another port: make serve PORT={port + 1}"
+            assert atlas.process.wait(60) == 1
 
 
 def printed_commands(atlas: Program) -> tuple[str, str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mongoengine import connect
@@ -11,6 +13,7 @@ from rich.console import Console
 
 import bzz
 from bzz.embedded import EmbeddedMongo
+from bzz.errors import EmbeddedServerError
 from bzz.signals import server_ready
 from examples.atlas.changes import print_changes
 from examples.atlas.data import load
@@ -33,21 +36,40 @@ def main() -> None:
     """
     console = Console(highlight=False)
     port = int(os.environ.get("PORT") or 8888)
-    with ExitStack() as stack:
-        url = os.environ.get("MONGO_URL")
-        if not url:
-            with console.status("Starting MongoDB ..."):
-                url = stack.enter_context(EmbeddedMongo(data=Path(".bzz/atlas"))).url
-        connect("atlas", host=url, uuidRepresentation="standard")
-        if load(console):
-            console.print(f"Loaded {Country.objects.count()} countries and {City.objects.count()} cities.")
-        print_changes(console)
+    try:
+        with mongodb(console) as url:
+            connect("atlas", host=url, uuidRepresentation="standard")
+            run(console, port)
+    except EmbeddedServerError as error:
+        sys.exit(error.detail)
+    except OSError as error:
+        sys.exit(f"{error.strerror or error}\nAnother port: make serve PORT={port + 1}")
 
-        @server_ready.connect
-        def say_what_to_try() -> None:
-            console.print(invitation(port), markup=False, soft_wrap=True)
 
-        bzz.serve(api, port=port)
+@contextmanager
+def mongodb(console: Console) -> Iterator[str]:
+    """Give the URL of the MongoDB that was named, or of one that lives as long as the block."""
+    if url := os.environ.get("MONGO_URL"):
+        yield url
+        return
+    with console.status("Starting MongoDB ..."):
+        server = EmbeddedMongo(data=Path(".bzz/atlas"))
+        server.start()
+    with server:
+        yield server.url
+
+
+def run(console: Console, port: int) -> None:
+    """Load what is missing, connect the receivers and serve."""
+    if load(console):
+        console.print(f"Loaded {Country.objects.count()} countries and {City.objects.count()} cities.")
+    print_changes(console)
+
+    @server_ready.connect
+    def say_what_to_try() -> None:
+        console.print(invitation(port), markup=False, soft_wrap=True)
+
+    bzz.serve(api, port=port)
 
 
 def invitation(port: int) -> str:
