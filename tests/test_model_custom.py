@@ -208,3 +208,35 @@ def test_errors_are_limited() -> None:
         with pytest.raises(ValidationError) as caught:
             model.validate(model.new_document(schema, typed))
         assert len(caught.value.errors) == 100
+
+
+def test_receivers_may_put_typed_values_into_a_body() -> None:
+    schema = Schema.of(docs.Person)
+    now = dt.datetime(2020, 1, 1, 0, 0, 0, 123456, tzinfo=dt.UTC)
+    body = {
+        "name": "a",
+        "created": now,
+        "address": docs.Leaf(text="x"),
+        "branch": {"leaf": {"moment": now}},
+        "boss": DBRef("mt_person", ObjectId(HEX)),
+        "friends": [ObjectId(HEX), HEX],
+        "extra": {"when": now, "who": ObjectId(HEX)},
+    }
+    document = model.new_document(schema, model.decode_object(schema, body, creating=True))
+    model.validate(document)
+    stored = model.to_stored(document)
+    then = dt.datetime(2020, 1, 1, 0, 0, 0, 123000)
+    assert stored["created"] == then
+    assert stored["branch"] == {"l": {"m": then}, "ls": []}
+    assert stored["friends"] == [ObjectId(HEX)] * 2
+    assert stored["extra"] == {"when": then, "who": ObjectId(HEX)}
+    with pytest.raises(ValidationError) as caught:
+        model.validate(model.new_document(schema, model.decode_object(schema, {"name": now}, creating=True)))
+    assert [error.pointer for error in caught.value.errors] == ["/name"]
+
+
+def test_queries_look_through_a_users_field() -> None:
+    schema = Schema.of(Custom)
+    assert model.compile_query(schema, {"words": ["a"]}).filter == {"words": {"$eq": "a"}}
+    assert model.compile_query(schema, {"cached": ["a"]}).filter == {"cached._id": {"$eq": "a"}}
+    assert schema.fields["cached"].target is docs.CodedTarget

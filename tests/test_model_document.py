@@ -157,11 +157,13 @@ def test_dynamic_documents() -> None:
     assert "extra.a" in revived._get_changed_fields()
     model.assign(revived, {("plain",): None, ("more",): "x"})
     revived.by_hand = 7
+    revived.nothing = None
     after = model.to_stored(revived)
     assert after["extra"] == {"a": [1, ObjectId(HEX), 2]}
     assert "plain" not in after
     assert after["more"] == "x"
     assert after["by_hand"] == 7
+    assert after["nothing"] is None, "as mongoengine stores a dynamic null"
     assert after["_private"] == 1
 
 

@@ -132,7 +132,7 @@ def decode_object(schema: Schema, obj: Mapping[str, Any], *, creating: bool) -> 
         pointer = child("", name) if known is None else known.pointer
         try:
             spec = _writable(schema, name, pointer, creating)
-            assignments[(name,)] = None if value is None else spec.decode(value, pointer)
+            assignments[(name,)] = spec.take(value, pointer)
         except ValidationError as error:
             errors.extend(error.errors)
             if len(errors) >= MAX_ERRORS:

@@ -48,7 +48,7 @@ class ContainerSpec(FieldSpec):
         """Decode one item; null is an item of untyped containers only. Pointers start at the item."""
         if value is None and self.field.field is not None:
             raise refuse("", "null is not allowed here")
-        return None if value is None else self.items.decode(value, "")
+        return self.items.take(value, "")
 
     def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
         if type(self.field).validate is not known_class(self.field).validate:
@@ -156,9 +156,6 @@ class ListSpec(ContainerSpec):
                 self.store(value)
             except (TypeError, KeyError, ValueError):
                 errors.append(FieldError(pointer, "the items cannot be sorted"))
-
-    def query(self, value: Any) -> tuple[str, Any]:
-        return self.items.query(value)
 
 
 @describes(fields.DictField, fields.MapField)

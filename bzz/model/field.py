@@ -23,6 +23,7 @@ import pymongo.errors
 from mongoengine.base import BaseField
 
 from bzz.errors import BzzError, FieldError
+from bzz.model.body import Number
 from bzz.model.refusal import child, flatten, refuse
 from bzz.model.storable import check_storable
 from bzz.model.untyped import fresh, normalize
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CustomSpec", "FieldSpec", "describes", "known_class", "spec_for"]
 
+_FROM_JSON = frozenset({str, int, float, Number, bool, list, dict})
 _SPECS: dict[type, type[FieldSpec]] = {}
 
 
@@ -96,6 +98,15 @@ class FieldSpec:
     def decode(self, value: Any, pointer: str) -> Any:
         """Turn a client's JSON value (never null) into a typed one; raises ValidationError. No I/O."""
         raise NotImplementedError
+
+    def take(self, value: Any, pointer: str) -> Any:
+        """Decode a value of a body; null is None.
+
+        What JSON cannot hold was put there by a receiver, not by a client, and is typed already.
+        """
+        if value is None or type(value) not in _FROM_JSON:
+            return value
+        return self.decode(value, pointer)
 
     def decode_text(self, texts: Sequence[str], pointer: str) -> Any:
         """Turn strings of a form or a query into a typed value; ``""`` is None unless it is a text field."""
@@ -168,9 +179,17 @@ class CustomSpec(FieldSpec):
         self._reads = type(field).to_python is not known.to_python
         self._writes = type(field).to_mongo is not known.to_mongo
         self.ordered, self.textual = origin.ordered, origin.textual
-        self.repeatable = origin.repeatable
+        self.repeatable, self.query_suffix = origin.repeatable, origin.query_suffix
         # A class that knows only BaseField says itself what a text means.
         self.comparable = origin.comparable or known is BaseField
+
+    @property
+    def item(self) -> FieldSpec | None:
+        return self.origin.item
+
+    @property
+    def target(self) -> Any:
+        return self.origin.target
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
@@ -211,6 +230,9 @@ class CustomSpec(FieldSpec):
             errors.extend(flatten(error, pointer, value))
         else:
             check_storable(stored, pointer, errors)
+
+    def query(self, value: Any) -> tuple[str, Any]:
+        return self.origin.query(value) if self.query_suffix else super().query(value)
 
     def _convert(self, value: Any, pointer: str) -> Any:
         if not self._reads:

@@ -70,7 +70,7 @@ def decode_fields(schema: Schema, value: Mapping[str, Any], pointer: str) -> dic
         place = pointer + known.pointer if known is not None else child(pointer, name)
         try:
             spec = known or schema.field(name, place)
-            values[name] = None if item is None else spec.decode(item, place)
+            values[name] = spec.take(item, place)
         except ValidationError as error:
             errors.extend(error.errors)
             if len(errors) >= MAX_ERRORS:
@@ -190,7 +190,7 @@ def store(document: Any) -> Stored:
             continue
         spec = schema.fields.get(name)
         if spec is None:
-            _store_dynamic(document, name, result, origin)
+            _store_dynamic(document, name, result)
         else:
             _store_field(document, spec, result, origin)
     result = _with_hidden(schema, document, origin, result)
@@ -237,14 +237,11 @@ def _unchanged(spec: FieldSpec, before: Any, stored: Any) -> bool:
         return False
 
 
-def _store_dynamic(document: Any, name: str, result: Stored, origin: Origin | None) -> None:
-    field = document._dynamic_fields.get(name)
+def _store_dynamic(document: Any, name: str, result: Stored) -> None:
     value = document._data.get(name)
-    if field is None or name in result:
-        return
     if value is not None:
         result[name] = Schema.untyped(name).store(value)
-    elif field.null or (origin is not None and name in origin.stored and origin.stored[name] is None):
+    elif document._dynamic_fields[name].null:
         result[name] = None
 
 
