@@ -155,6 +155,14 @@ def test_everything_else_is_refused_by_name(arguments: dict[str, Any]) -> None:
     (error.parameter + error.detail).encode()
 
 
+@pytest.mark.parametrize("name", ["untyped", "nested", "dynamic", "mapping", "leaf", "point", "any_shape"])
+def test_of_some_fields_only_existence_can_be_asked(name: str) -> None:
+    for operator in ("", "__ne", "__in", "__gt", "__startswith"):
+        with pytest.raises(QueryError, match="exists"):
+            filter_of(EVERYTHING, **{f"{name}{operator}": "x"})
+    assert filter_of(EVERYTHING, **{f"{name}__exists": "false"})
+
+
 def test_more_than_32_conditions_are_too_many() -> None:
     names = [name for name in EVERYTHING.fields if name != "id"]
     arguments = {f"{name}__exists": ["true"] for name in names}

@@ -25,6 +25,7 @@ class ContainerSpec(FieldSpec):
     """What lists and maps share: items that all travel like one field."""
 
     ordered = False
+    comparable = False  # of a list, each item is compared
     compound = True
 
     @cached_property
@@ -161,8 +162,6 @@ class ListSpec(ContainerSpec):
 @describes(fields.DictField, fields.MapField)
 class MapSpec(ContainerSpec):
     """A dict with free keys. JSON: an object; its keys may not look like operators or paths."""
-
-    comparable = False
 
     def decode(self, value: Any, pointer: str) -> Any:
         if not isinstance(value, dict):
