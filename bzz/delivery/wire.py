@@ -107,6 +107,9 @@ class _Writer:
             return tagged("tuple", self.items(value, place, depth))
         if isinstance(value, list):
             return self.items(value, place, depth)
+        if isinstance(value, set | frozenset):
+            kind = frozenset if isinstance(value, frozenset) else set
+            return tagged(kind.__name__, self.items(value, place, depth))
         if isinstance(value, Enum):
             return tagged("enum", class_name_of(kind, place), self.value(value.value, place, depth + 1))
         if isinstance(value, BaseDocument):
@@ -247,6 +250,12 @@ class _Reader:
     def _tuple(self, items: list[Any]) -> tuple[Any, ...]:
         return tuple(self.value(each) for each in items)
 
+    def _set(self, items: list[Any]) -> set[Any]:
+        return {self.value(each) for each in items}
+
+    def _frozenset(self, items: list[Any]) -> frozenset[Any]:
+        return frozenset(self._set(items))
+
     def _enum(self, name: str, value: Any) -> Any:
         return known_class(name, Enum)(self.value(value))
 
@@ -264,4 +273,4 @@ def _unknown(tag: Any) -> Any:
     raise PayloadError(f"there is no tag {tag!r:.60}: was it sent by a newer bzz?")
 
 
-_NESTED = frozenset({"dict", "document", "enum", "gone", "tuple", "whole"})
+_NESTED = frozenset({"dict", "document", "enum", "frozenset", "gone", "set", "tuple", "whole"})
