@@ -145,7 +145,7 @@ async def render_list(schema: Schema, items: list[Stored]) -> bytes:
 
 
 def _to_dict(schema: Schema, stored: Stored) -> Any:
-    return typed.encode_value(typed.from_stored(schema, stored).to_dict())
+    return typed.encode_plain(typed.from_stored(schema, stored).to_dict())
 
 
 class _LostError(Exception):

@@ -51,7 +51,7 @@ class Team(me.Document):
     name = me.StringField()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name.upper(), "size": 0}
+        return {"name": self.name.upper(), "size": 0, "key": self.id, "made": self.id.generation_time}
 
 
 @pytest.fixture
@@ -392,8 +392,10 @@ async def test_get_id_field_name_is_the_key_of_the_url(client: Client) -> None:
 
 async def test_to_dict_decides_what_goes_out(client: Client) -> None:
     created = await client.post("/api/team", json={"name": "red"})
-    assert created.json == {"name": "RED", "size": 0}
-    assert (await client.get("/api/team")).json == [{"name": "RED", "size": 0}]
+    key = created.headers["X-Created-Id"]
+    made = ObjectId(key).generation_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    assert created.json == {"name": "RED", "size": 0, "key": key, "made": made}
+    assert (await client.get("/api/team")).json == [created.json]
 
 
 # R7: lists
