@@ -3,7 +3,8 @@
 A script of its own (only the standard library, ``python -I -S guardian.py FOLDER TIMEOUT COMMAND…``), because
 only another process can clean up after one that died by SIGKILL. Its standard input is a pipe that nobody
 ever writes to: the end of file is the parent's death or its wish to stop. Then the server gets SIGTERM,
-SIGKILL when ``TIMEOUT`` seconds were not enough, and ``FOLDER`` is removed (``-``: nothing is removed).
+and SIGKILL when ``TIMEOUT`` seconds were not enough. A temporary ``FOLDER`` is removed, and a server whose
+data is thrown away anyway gets SIGKILL at once; ``-`` is for data that is kept.
 
 What it tells on its standard output, one line each: ``started PID``, ``exited STATUS``, ``failed WHY``.
 """
@@ -33,7 +34,7 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     guardian = os.getpid()
 
-    def tie() -> None:
+    def tie() -> None:  # pragma: no cover - in the child, until it becomes the server
         if libc is not None:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != guardian:  # it died before the line above could tie us to it
@@ -51,12 +52,12 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
 def stop(server: subprocess.Popen[bytes], timeout: float) -> None:
     """End the server: politely, then not."""
-    server.terminate()
-    try:
-        server.wait(timeout)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if timeout:
+            server.terminate()
+            server.wait(timeout)
+    server.kill()
+    server.wait()
 
 
 def guard(folder: str, timeout: float, command: list[str]) -> None:
@@ -71,12 +72,13 @@ def guard(folder: str, timeout: float, command: list[str]) -> None:
         threading.Thread(target=lambda: tell(f"exited {server.wait()}"), daemon=True).start()
         while os.read(0, 1):
             pass
-        stop(server, timeout)
+        stop(server, timeout if folder == "-" else 0)
     if folder != "-":
         shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # whoever stops a whole group must not take the guardian first
+        # Whoever stops all must not take the guardian first. Not SIG_IGN: the server would inherit that.
+        signal.signal(number, lambda *_: None)
     guard(sys.argv[1], float(sys.argv[2]), sys.argv[3:])

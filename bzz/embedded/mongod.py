@@ -26,8 +26,8 @@ class EmbeddedMongo(EmbeddedServer):
     transactions. ``test_commands`` switches on MongoDB's fail points. ``cache`` is the size of its cache in
     GB. The rest is said at :class:`~bzz.embedded.process.EmbeddedServer`.
 
-    A kept folder remembers under which port the set was formed; on another port the set is given its new
-    address before :meth:`start` returns. Source: https://www.mongodb.com/docs/v6.0/reference/program/mongod/
+    A kept folder keeps the name under which its set was formed, whatever ``replica_set`` says; on another
+    port the set is given its new address before :meth:`start` returns. Source: https://www.mongodb.com/docs/v6.0/reference/program/mongod/
     """
 
     name = "mongod"
@@ -110,6 +110,7 @@ class EmbeddedMongo(EmbeddedServer):
             members = [{"_id": 0, "host": here}]
             client.admin.command("replSetInitiate", {"_id": self.replica_set, "members": members})
         else:
+            self.replica_set = config["_id"]
             if [member["host"] for member in config["members"]] != [here]:
                 config["members"] = [{**config["members"][0], "host": here}]
                 config["version"] += 1

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, ClassVar, Self
@@ -22,6 +23,7 @@ __all__ = ["EmbeddedServer"]
 
 HOST = "127.0.0.1"
 PORT_ATTEMPTS = 10
+ATTEMPT_SECONDS = 2.0  # then a look at whether it is alive: on a port of somebody else nobody may answer
 LOG_LINES = 8
 LOG_WIDTH = 400
 
@@ -33,7 +35,7 @@ class _PortTakenError(Exception):
     """Somebody else took the port between our looking and the server's binding."""
 
 
-class EmbeddedServer:
+class EmbeddedServer(ABC):
     """One server program under a guardian process.
 
     ``port`` 0 picks a free one; a port given that is taken is an error. ``data`` None is a temporary folder
@@ -63,20 +65,21 @@ class EmbeddedServer:
         self.stop_timeout = stop_timeout
         self.pid = 0
         self._port = 0
-        self._folder: Path | None = None
+        self.folder: Path | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._lifeline: IO[bytes] | None = None
 
     # what a kind of server says about itself
 
+    @abstractmethod
     def find(self) -> Path:
         """Find the program."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, binary: Path, folder: Path, port: int) -> list[str]:
         """Build the command line that serves ``folder`` on ``port``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, deadline: float) -> None:
         """Wait for the first sensible answer, until ``deadline`` (monotonic seconds).
 
@@ -84,16 +87,15 @@ class EmbeddedServer:
         it is the other one who answers. Errors of the connection are raised as they come; they mean "not
         yet".
         """
-        raise NotImplementedError
 
     def telling(self, lines: list[str]) -> list[str]:
         """Choose the lines of its log that tell why it died."""
         return lines
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """What a client connects to."""
-        raise NotImplementedError
 
     # its life
 
@@ -113,13 +115,9 @@ class EmbeddedServer:
         """Start it, unless it runs already, and wait until it can be used; return its URL."""
         if self._guardian is None:
             binary = self.find()
-            for attempt in range(1, PORT_ATTEMPTS + 1):
-                try:
-                    self._launch(binary)
-                    break
-                except _PortTakenError as taken:
-                    if self.requested_port or attempt == PORT_ATTEMPTS:
-                        raise EmbeddedServerError(str(taken)) from None
+            attempts = 1 if self.requested_port else PORT_ATTEMPTS
+            while not self._launched(binary, last=attempts == 1):
+                attempts -= 1
         return self.url
 
     def stop(self) -> None:
@@ -135,8 +133,8 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:  # pragma: no cover - the kernel does not let it die
             guardian.kill()
             guardian.wait()
-        if guardian.stdout is not None:
-            guardian.stdout.close()
+        assert guardian.stdout is not None
+        guardian.stdout.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -147,10 +145,19 @@ class EmbeddedServer:
 
     # inside
 
+    def _launched(self, binary: Path, *, last: bool) -> bool:
+        try:
+            self._launch(binary)
+        except _PortTakenError as taken:
+            if last:
+                raise EmbeddedServerError(str(taken)) from None
+            return False
+        return True
+
     def _launch(self, binary: Path) -> None:
         self._port = self.requested_port or _free_port()
         self._heard_lines = b""
-        folder = self._folder = self.data or Path(tempfile.mkdtemp(prefix=f"bzz-{self.name}-"))
+        folder = self.folder = self.data or Path(tempfile.mkdtemp(prefix=f"bzz-{self.name}-"))
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "bzz.lock").open("wb") as lock, self._log_path.open("wb") as log:
             try:
@@ -195,7 +202,7 @@ class EmbeddedServer:
                 continue
             try:
                 socket.create_connection((HOST, self._port), timeout=1).close()
-                self.prepare(deadline)
+                self.prepare(min(deadline, time.monotonic() + ATTEMPT_SECONDS))
             except Exception as error:  # whatever a client says about a server that starts up
                 last = f"{type(error).__name__}: {error}"
             else:
@@ -237,8 +244,8 @@ class EmbeddedServer:
 
     @property
     def _log_path(self) -> Path:
-        assert self._folder is not None
-        return self._folder / f"bzz-{self.name}.log"
+        assert self.folder is not None
+        return self.folder / f"bzz-{self.name}.log"
 
     def _log(self) -> str:
         lines = self._log_path.read_text("utf-8", errors="replace").splitlines()
@@ -250,8 +257,8 @@ def _advice(news: str, log: str) -> str:
     """Say what a person can do about a server that died, as far as that can be known."""
     if missing := re.search(r"error while loading shared libraries: (\S+):", log):
         return (
-            f" The system lacks the library {missing[1]}: install the package that has it (Debian and "
-            "Ubuntu: `apt-get install libcurl4 libssl3`), or name another program with BZZ_MONGOD or BZZ_REDIS."
+            f" The system lacks the library {missing[1]}: install the package that has it (Debian, Ubuntu: "
+            "`apt-get install libcurl4 libssl3`), or name another program: BZZ_MONGOD, BZZ_REDIS."
         )
     if news in {"exited -4", "exited 132"}:
         return " The processor lacks instructions that it was built for (MongoDB 5 and later need AVX)."
@@ -273,10 +280,9 @@ def _free_port() -> int:
 def _forget_in_child() -> None:
     """Let go of the pipes in a forked process, or the servers would live as long as the last worker."""
     for server in _running:
-        if server._lifeline is not None:
-            server._lifeline.close()
-        if server._guardian is not None:
-            server._guardian.returncode = 0  # not our child any more: nobody here may wait for it
+        assert server._lifeline is not None and server._guardian is not None
+        server._lifeline.close()
+        server._guardian.returncode = 0  # not our child any more: nobody here may wait for it
         server._guardian = server._lifeline = None
     _running.clear()
 
