@@ -6,9 +6,11 @@ Heavy modules are imported by the command that needs them, so that ``bzz --help`
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ import bzz
 __all__ = ["connected", "main", "target"]
 
 DOCUMENTED_PORT = 3334
+ADDRESS_ERRORS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, socket.EAI_NONAME}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -81,15 +84,17 @@ def serve(
     or MONGO_URL, or to a MongoDB that lives as long as this process.
     """
     from bzz.server import serve as run  # noqa: PLC0415
+    from bzz.server.server import application_of  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    log = logging.getLogger("bzz.access")
-    log.propagate = False
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
+    log_to_standard_error()
     with friendly(), connected(name, url=url, embedded=embedded_mongo, data=data) as app:
-        run(app, access_log=None if access_log == "none" else access_log, **options)  # type: ignore[arg-type]
+        try:
+            application = application_of(app)
+        except TypeError as error:
+            raise click.BadParameter(str(error), param_hint="MODULE:API") from None
+        if access_log == "none":
+            logging.getLogger("tornado.access").disabled = True
+        run(application, access_log=None if access_log == "none" else access_log, **options)  # type: ignore[arg-type]
 
 
 @main.command()
@@ -238,10 +243,22 @@ def friendly() -> Iterator[None]:
 
     try:
         yield
-    except (EmbeddedServerError, OSError, TypeError) as error:
-        if isinstance(error, TypeError) and not str(error).startswith("Cannot serve"):
+    except EmbeddedServerError as error:
+        raise click.ClickException(error.detail) from None
+    except OSError as error:
+        if error.errno not in ADDRESS_ERRORS:
             raise
-        raise click.ClickException(getattr(error, "strerror", None) or str(error)) from None
+        raise click.ClickException(error.strerror or str(error)) from None
+
+
+def log_to_standard_error() -> None:
+    """Configure logging for a server in the foreground; lines of the access log stand for themselves."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    access = logging.getLogger("bzz.access")
+    access.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access.addHandler(handler)
 
 
 def say(line: str) -> None:

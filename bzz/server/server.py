@@ -22,7 +22,7 @@ from bzz.server.listener import Listener, hush
 from bzz.signals import server_process_init, server_ready, server_shutdown
 from bzz.storage.connection import close_clients
 
-__all__ = ["Server"]
+__all__ = ["Server", "application_of"]
 
 logger = logging.getLogger("bzz.server")
 
@@ -59,7 +59,7 @@ class Server:
         xheaders: bool = False,
         trusted_downstream: list[str] | None = None,
     ) -> None:
-        self.application = _application(app)
+        self.application = application_of(app)
         self.limits = limits or Limits()
         self.grace = grace
         self.worker = 0
@@ -170,11 +170,12 @@ class Server:
         return True
 
 
-def _application(app: Any) -> tornado.web.Application:
+def application_of(app: Any) -> tornado.web.Application:
+    """Make a Tornado application of what can be served; a TypeError says why something cannot."""
     if isinstance(app, tornado.web.Application):
         return app
     if hasattr(app, "application"):
-        return _application(app.application())
+        return application_of(app.application())
     if isinstance(app, (list, tuple)):
         return tornado.web.Application(list(app), default_handler_class=ProblemHandler)
     raise TypeError(
