@@ -18,10 +18,10 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient, ReadPreference
 from pymongo.read_preferences import Nearest
 from pymongo.server_api import ServerApi
-from storage_drivers import Commands
 
 from bzz.errors import StorageError
 from bzz.storage import Driver, Store, client_for, close_clients, connection, forget_after_fork, preparation
+from tests.storage_drivers import Commands
 
 OPTION_SETS: dict[str, dict[str, Any]] = {
     "bare": {},

@@ -12,11 +12,11 @@ from bson import encode
 from bson.raw_bson import RawBSONDocument
 from mongoengine.connection import get_db
 from pymongo import errors as pymongo_errors
-from storage_drivers import DRIVERS, explicit_client
 
 from bzz import errors
 from bzz.storage import Store
 from bzz.storage.errors import has_label, is_transient, translate, translate_write
+from tests.storage_drivers import DRIVERS, explicit_client
 
 MEGABYTE = 2**20
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import mongoengine
 import pytest
-from storage_drivers import DRIVERS, explicit_client
 
 from bzz.embedded import EmbeddedMongo
 from bzz.errors import StorageError, StorageTimeoutError, StorageUnavailableError
 from bzz.storage import Store, close_clients
+from tests.storage_drivers import DRIVERS, explicit_client
 
 LIMIT = 0.8
 # The event loop of a busy machine may be late; the limit itself is the loop's.
@@ -55,7 +55,8 @@ async def store(request: pytest.FixtureRequest, server: EmbeddedMongo) -> AsyncI
 
 def calls(store: Store) -> list[Any]:
     return [
-        store.find_one({"_id": 1}),
+        *(store.find_by_id(n) for n in range(20)),
+        *(store.insert({"n": n}) for n in range(20)),
         store.find({}, limit=5),
         store.count({}),
         store.insert({"_id": uuid.uuid4().hex}),

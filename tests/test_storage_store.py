@@ -16,10 +16,10 @@ from bson import Binary, Decimal128, Int64, ObjectId
 from mongoengine.connection import get_db
 from mongoengine.context_managers import switch_db
 from pymongo import ReadPreference, WriteConcern
-from storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 from bzz.errors import ConflictError, StorageError, StorageTimeoutError
 from bzz.storage import Store, close_clients, exactly, preparation
+from tests.storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 
 class Person(mongoengine.Document):

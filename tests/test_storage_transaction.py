@@ -10,7 +10,6 @@ from typing import Any
 import mongoengine
 import pytest
 from pymongo.errors import OperationFailure
-from storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 from bzz.embedded import EmbeddedMongo
 from bzz.errors import (
@@ -23,6 +22,7 @@ from bzz.errors import (
     ValidationError,
 )
 from bzz.storage import Store, close_clients, run_in_transaction
+from tests.storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 
 class Account(mongoengine.Document):

@@ -35,14 +35,22 @@ from bzz.errors import (
     ValidationError,
 )
 
-__all__ = ["ENCODING_ERRORS", "has_label", "is_transient", "too_late", "translate", "translate_write"]
+__all__ = [
+    "ENCODING_ERRORS",
+    "has_label",
+    "is_conflict",
+    "is_transient",
+    "too_late",
+    "translate",
+    "translate_write",
+]
 
 # What encoding a document raises: an unknown type, an integer beyond 64 bits, a lone surrogate, a NUL in a
 # key, nesting without end.
 ENCODING_ERRORS = (BSONError, OverflowError, UnicodeError, RecursionError)
 
 _DUPLICATE = frozenset({11000, 11001, 12582})
-_TIMEOUT = frozenset({50, 89, 202, 262})
+_TIMEOUT = frozenset({50, 64, 89, 202, 262})
 _UNAVAILABLE = frozenset({6, 7, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436})
 _WRITE_CONFLICT = frozenset({112})
 _BAD_VALUE = 2
@@ -171,6 +179,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OperationFailure) and (
         error.code in _WRITE_CONFLICT or error.has_error_label("TransientTransactionError")
     )
+
+
+def is_conflict(details: Mapping[str, Any]) -> bool:
+    """Whether an error document of the server says that another writer was faster."""
+    return details.get("code") in _WRITE_CONFLICT
 
 
 def has_label(error: BaseException, label: str) -> bool:

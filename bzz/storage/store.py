@@ -11,7 +11,8 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pymongo
@@ -23,9 +24,11 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from bzz.errors import DuplicateError, StorageError
 from bzz.storage import preparation
+from bzz.storage.coalesce import InsertCoalescer, ReadCoalescer
 from bzz.storage.connection import client_for, settings_of
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translate
+from bzz.storage.guard import exactly
 from bzz.storage.transaction import run_in_transaction, transaction
 
 __all__ = ["Store", "Stored", "exactly"]
@@ -33,6 +36,8 @@ __all__ = ["Store", "Stored", "exactly"]
 Stored = dict[str, Any]
 Filter = Mapping[str, Any]
 T = TypeVar("T")
+
+_UNLIMITED = nullcontext()
 
 
 class _Slot(NamedTuple):
@@ -42,6 +47,8 @@ class _Slot(NamedTuple):
     settings: dict[str, Any]
     driver: Driver
     collection: Any
+    reads: ReadCoalescer
+    inserts: InsertCoalescer
 
 
 class Store:
@@ -68,8 +75,11 @@ class Store:
         self.timeout = timeout
         self._client = client
         self._slot: _Slot | None = None
+        # A time series knows no unique key, so what may be stored already cannot be recognised there.
+        self._may_gather = not model._meta.get("timeseries")
         # The driver's own limit comes first, because its error says more than being cut off.
         self._driver_timeout = timeout - min(0.5, timeout * 0.1)
+        self._max_time_ms = max(1, int(self._driver_timeout * 1000))
 
     def __repr__(self) -> str:
         return f"<Store of {self.model.__name__}: {self.collection_name}>"
@@ -78,16 +88,21 @@ class Store:
 
     async def find_one(self, filter: Filter, *, session: Any = None, projection: Any = None) -> Stored | None:
         """The document that matches, or None."""
+        if session is None and projection is None and _names_a_key(filter):
+            rest = {name: value for name, value in filter.items() if name != "_id"}
+            return await self._current().reads.find(filter["_id"], rest)
 
         async def call(collection: Any) -> Stored | None:
-            found: Stored | None = await collection.find_one(filter, projection, session=session)
+            found: Stored | None = await collection.find_one(
+                filter, projection, session=session, max_time_ms=self._max_time_ms
+            )
             return found
 
-        return await self._run(call, session)
+        return await self._run(call, session, reads=True)
 
     async def find_by_id(self, key: Any, base_filter: Filter | None = None) -> Stored | None:
         """The document whose ``_id`` is ``key``, if it matches ``base_filter`` too; None otherwise."""
-        return await self.find_one({**(base_filter or {}), "_id": key})
+        return await self._current().reads.find(key, base_filter or {})
 
     async def find(
         self,
@@ -105,11 +120,18 @@ class Store:
 
         async def call(collection: Any) -> list[Stored]:
             cursor = collection.find(
-                filter, projection, sort=sort, skip=skip, limit=limit, batch_size=limit, session=session
+                filter,
+                projection,
+                sort=sort,
+                skip=skip,
+                limit=limit,
+                batch_size=limit,
+                session=session,
+                max_time_ms=self._max_time_ms,
             )
             return await self.driver().to_list(cursor, limit)
 
-        return await self._run(call, session)
+        return await self._run(call, session, reads=True)
 
     async def count(self, filter: Filter, *, session: Any = None) -> int:
         """How many documents match, counted one by one."""
@@ -128,7 +150,10 @@ class Store:
     async def insert(self, stored: Stored, *, session: Any = None) -> None:
         """Store a new document; an ``_id`` is added to it if it has none."""
         await self._ready(session)
-        await self._run(lambda collection: collection.insert_one(stored, session=session), session)
+        if session is None and self._may_gather:
+            await self._current().inserts.insert(stored)
+        else:
+            await self._run(lambda collection: collection.insert_one(stored, session=session), session)
 
     async def update(self, filter: Filter, command: Any, *, session: Any = None) -> Stored | None:
         """Change the document that matches and return what it was before this very change.
@@ -220,15 +245,29 @@ class Store:
             settings = settings_of(self.alias)
             driver = client_for(self.alias, self._client)
             collection = driver.collection(settings["name"], self.collection_name)
-            slot = self._slot = _Slot(asyncio.get_running_loop(), settings, driver, collection)
+            how = (driver, collection.codec_options, self.timeout)
+            slot = _Slot(
+                asyncio.get_running_loop(),
+                settings,
+                driver,
+                collection,
+                ReadCoalescer(partial(self._run, reads=True), self._max_time_ms, *how),
+                InsertCoalescer(self._run, *how),
+            )
+            self._slot = slot
         return slot
 
-    async def _run(self, call: Callable[[Any], Awaitable[T]], session: Any) -> T:
+    async def _run(
+        self, call: Callable[[Any], Awaitable[T]], session: Any = None, *, reads: bool = False
+    ) -> T:
         current = self._current()
         collection = current.collection
         try:
             async with asyncio.timeout(self.timeout):
-                with pymongo.timeout(self._driver_timeout):
+                # The driver's own limit costs it 30 µs. A read carries max_time_ms itself and can be cut off
+                # at any time; Motor's threads cannot.
+                own = not reads or current.driver.is_motor
+                with pymongo.timeout(self._driver_timeout) if own else _UNLIMITED:
                     try:
                         return await call(collection)
                     except OperationFailure as error:
@@ -254,18 +293,6 @@ class Store:
                     raise
 
 
-def exactly(stored: Stored) -> dict[str, Any]:
-    """A filter that matches only while the whole document is still what was read.
-
-    Fields added, removed, renamed or moved to another place count as a change, at any depth; so does null in
-    place of a missing field. Keys that start with ``$`` or hold dots are nothing special. The limits are
-    those of MongoDB's own comparison: numbers of different types are equal when their values are (1, 1.0 and
-    Decimal128 "1.00"), and in a collection with a default collation texts are compared by it. A guarded
-    write must therefore take what it replaced from its own before-image, never from ``stored``. It does not
-    work with ``upsert``.
-
-    Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
-    """
-    key = stored["_id"]
-    # MongoDB keeps the key in front, wherever it stood when the document was inserted.
-    return {"_id": key, "$expr": {"$eq": ["$$ROOT", {"$literal": {"_id": key, **stored}}]}}
+def _names_a_key(filter: Filter) -> bool:
+    key = filter.get("_id")
+    return key is not None and not isinstance(key, Mapping)

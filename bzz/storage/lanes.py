@@ -1,0 +1,134 @@
+"""At most two commands under way, and what waits meanwhile goes out together.
+
+There is no timer. While fewer than two commands are under way a request goes straight out, in its own task,
+at no cost; what comes while two are under way waits, and leaves as one command as soon as the first of them
+is back. Nothing ever joins a command that was already sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from bzz.errors import BzzError
+from bzz.storage.driver import Driver
+from bzz.storage.errors import too_late
+
+__all__ = ["Lanes", "Waiting"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+UNDER_WAY = 2
+MAX_COUNT = 1000
+# MongoDB takes messages of 48 MB; what is around the documents needs a little room.
+MAX_BYTES = 40_000_000
+
+
+class Waiting(NamedTuple, Generic[Item]):
+    """A request that waits: what it asks for, where its answer goes, and its size in bytes."""
+
+    item: Item
+    answer: asyncio.Future[Any]
+    size: int
+
+    def settle(self, result: Any) -> None:
+        """Give the answer, an exception if it is one, unless nobody waits for it any more."""
+        if self.answer.done():
+            return
+        if isinstance(result, BaseException):
+            self.answer.set_exception(result)
+        else:
+            self.answer.set_result(result)
+
+
+class Lanes(Generic[Item]):
+    """Lead the requests of one collection, in one event loop, to the server.
+
+    ``send(requests)`` gives one command for all of ``requests``, which belong to one group, and settles
+    each, or leaves it to a task of its own (:meth:`start`). What it raises settles those that are left.
+    A request waits at most ``seconds``; it may be cancelled at any time, which concerns nobody else.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Waiting[Item]]], Awaitable[None]],
+        driver: Driver,
+        seconds: float,
+    ) -> None:
+        self._send = send
+        self._driver = driver
+        self._seconds = seconds
+        self._under_way = 0
+        self._groups: dict[Hashable, list[Waiting[Item]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def free(self) -> bool:
+        """Whether a request can go straight."""
+        return self._under_way < UNDER_WAY
+
+    async def straight(self, work: Awaitable[Result]) -> Result:
+        """Do the work of one request in the task of its caller."""
+        self._under_way += 1
+        try:
+            return await work
+        finally:
+            self._back()
+
+    async def together(self, group: Hashable, item: Item, size: int = 0) -> Any:
+        """Wait for the answer of a command that leaves later and serves the whole group."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._groups.setdefault(group, []).append(Waiting(item, answer, size))
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await answer
+        except TimeoutError as error:
+            if isinstance(error, BzzError):
+                raise
+            raise too_late(self._driver.sees_a_server) from error
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Work on, beside the lanes."""
+        # In a context of its own: the deadline of the request that happens to be back is not theirs.
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _back(self) -> None:
+        self._under_way -= 1
+        while self._groups and self.free:
+            if requests := self._next():
+                self._under_way += 1
+                self.start(self._travel(requests))
+
+    def _next(self) -> list[Waiting[Item]]:
+        group = next(iter(self._groups))
+        queue = self._groups.pop(group)
+        taken, size = 0, 0
+        requests: list[Waiting[Item]] = []
+        for each in queue:
+            if requests and (len(requests) == MAX_COUNT or size + each.size > MAX_BYTES):
+                break
+            taken += 1
+            if not each.answer.done():
+                requests.append(each)
+                size += each.size
+        if taken < len(queue):
+            self._groups[group] = queue[taken:]  # behind the other groups: each has its turn
+        return requests
+
+    async def _travel(self, requests: Sequence[Waiting[Item]]) -> None:
+        try:
+            await self._send(requests)
+        except asyncio.CancelledError:
+            for each in requests:
+                each.answer.cancel()
+            raise
+        except Exception as error:
+            for each in requests:
+                each.settle(error)
+        finally:
+            self._back()

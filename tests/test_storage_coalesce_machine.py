@@ -1,0 +1,191 @@
+"""Whatever is asked at the same time, in any mixture, is answered as if in some order, one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import mongoengine
+import pytest
+from bson import ObjectId
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from bzz.errors import DuplicateError, StorageTimeoutError
+from bzz.storage import Store, close_clients
+
+TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
+
+
+class Ticket(mongoengine.DynamicDocument):
+    seat = mongoengine.IntField(unique=True, sparse=True)
+
+
+keys = st.integers(0, 11)
+requests = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), keys, st.sampled_from([None, 0, 1])),
+        st.tuples(st.just("insert"), keys, keys),
+        st.tuples(st.just("delete"), keys, st.none()),
+        st.tuples(st.just("cancelled read"), keys, st.integers(0, 4)),
+        st.tuples(st.just("cancelled insert"), keys, st.integers(0, 4)),
+    ),
+    min_size=1,
+    max_size=24,
+)
+FAULTS = [{"closeConnection": True}, {"errorCode": 50}, {"errorCode": 112}, {"errorCode": 11602}]
+
+
+class Coalescing(RuleBasedStateMachine):
+    """Waves of concurrent requests against a model: what is stored for certain, and what may be."""
+
+    url: str
+    name: str
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self) -> None:
+        super().__init__()
+        Ticket._get_collection().delete_many({})
+        self.store = Store(Ticket, timeout=5)
+        self.wait(self.store.prepare())
+        self.kept: dict[int, dict[str, Any]] = {}
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @rule(wave=requests)
+    def wave(self, wave: list[tuple[str, int, Any]]) -> None:
+        results = self.wait(self._run(wave))
+        self._judge(wave, results)
+        self._learn()
+
+    @rule(wave=requests, fault=st.sampled_from(FAULTS), command=st.sampled_from(["find", "insert"]))
+    def wave_with_a_fault(
+        self, wave: list[tuple[str, int, Any]], fault: dict[str, Any], command: str
+    ) -> None:
+        point = {"configureFailPoint": "failCommand"}
+        admin = mongoengine.get_connection().admin
+        data = {"failCommands": [command], "appName": self.name, **fault}
+        admin.command({**point, "mode": {"times": 1}, "data": data})
+        try:
+            results = self.wait(self._run(wave))
+        finally:
+            admin.command({**point, "mode": "off"})
+        self._judge(wave, results, faulty=True)
+        self._learn()
+
+    async def _run(self, wave: list[tuple[str, int, Any]]) -> list[Any]:
+        tasks = [asyncio.create_task(self._request(*each)) for each in wave]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _request(self, kind: str, key: int, more: Any) -> Any:
+        if kind == "read":
+            return await self.store.find_by_id(key, None if more is None else {"odd": more})
+        if kind == "delete":
+            return await self.store.delete({"_id": key})
+        if kind == "insert":
+            return await self.store.insert({"_id": key, "seat": more, "odd": more % 2})
+        if kind == "cancelled read":
+            task = asyncio.create_task(self.store.find_by_id(key))
+        else:
+            # MongoDB may still carry it out, whenever it likes: so it is one that touches nobody else.
+            task = asyncio.create_task(self.store.insert({"_id": ObjectId()}))
+        for _ in range(more):
+            await asyncio.sleep(0)
+        task.cancel()
+        return (await asyncio.gather(task, return_exceptions=True))[0]
+
+    def _judge(self, wave: list[tuple[str, int, Any]], results: list[Any], *, faulty: bool = False) -> None:
+        for (kind, key, more), result in zip(wave, results, strict=True):
+            if isinstance(result, asyncio.CancelledError):
+                assert kind.startswith("cancelled")
+            elif faulty and isinstance(result, StorageTimeoutError | ConnectionError):
+                continue
+            elif kind == "read":
+                self._judge_read(wave, key, more, result)
+            elif kind == "insert":
+                assert result is None or isinstance(result, DuplicateError), result
+        self._judge_inserts(wave, results)
+
+    def _judge_read(self, wave: list[tuple[str, int, Any]], key: int, odd: Any, result: Any) -> None:
+        born = [seat for kind, each, seat in wave if kind == "insert" and each == key]
+        possible = [{"_id": key, "seat": seat, "odd": seat % 2} for seat in born]
+        if key in self.kept:
+            possible.append(self.kept[key])
+        matching = [each for each in possible if odd is None or each["odd"] == odd]
+        if result is not None:
+            assert result in matching
+        elif key in self.kept and self.kept[key] in matching:
+            assert any(kind == "delete" and each == key for kind, each, _ in wave)
+
+    def _judge_inserts(self, wave: list[tuple[str, int, Any]], results: list[Any]) -> None:
+        deleted = {key for kind, key, _ in wave if kind == "delete"}
+        for key in range(12):
+            stored = [
+                r
+                for (kind, each, _), r in zip(wave, results, strict=True)
+                if kind == "insert" and each == key
+            ]
+            if key not in deleted:
+                assert sum(result is None for result in stored) <= (key not in self.kept)
+
+    def _learn(self) -> None:
+        self.kept = {each["_id"]: each for each in Ticket._get_collection().find({"_id": {"$lt": 12}})}
+        seats = [each["seat"] for each in self.kept.values()]
+        assert len(seats) == len(set(seats))
+
+    @rule(key=keys, seat=keys)
+    def alone(self, key: int, seat: int) -> None:
+        taken = key in self.kept or seat in {each["seat"] for each in self.kept.values()}
+        results = self.wait(self._run([("insert", key, seat)]))
+        assert isinstance(results[0], DuplicateError) if taken else results == [None]
+        self._learn()
+        assert key in self.kept or taken
+
+    @invariant()
+    def reads_see_everything(self) -> None:
+        found = self.wait(self._run([("read", key, None) for key in range(12)]))
+        assert found == [self.kept.get(key) for key in range(12)]
+
+    @invariant()
+    def nothing_is_left_under_way(self) -> None:
+        self.wait(self._settle())
+
+    async def _settle(self) -> None:
+        current = self.store._current()
+        for lanes in (current.reads._lanes, current.inserts._lanes):
+            while lanes._tasks:
+                await asyncio.gather(*lanes._tasks)
+            assert (lanes._under_way, lanes._groups) == (0, {})
+
+
+@pytest.fixture
+def machine(mongo_url: str) -> Iterator[type[Coalescing]]:
+    Coalescing.name = f"bzz-{uuid.uuid4().hex}"
+    client = mongoengine.connect(
+        Coalescing.name, host=mongo_url, uuidRepresentation="standard", appname=Coalescing.name
+    )
+    Coalescing.loop = asyncio.new_event_loop()
+    yield Coalescing
+    Coalescing.loop.run_until_complete(close_clients())
+    Coalescing.loop.close()
+    client.drop_database(Coalescing.name)
+    mongoengine.disconnect_all()
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_waves_of_requests(machine: type[Coalescing]) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=20 * TORTURE,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
