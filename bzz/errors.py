@@ -13,7 +13,10 @@ The tree::
       ├─ Veto                              a receiver said no
       ├─ ExitEarly                         a receiver ends a batch gracefully
       ├─ ConflictError (RuntimeError)      other writers won again and again
+      ├─ HeaderError (ValueError)          a header that is malformed
       ├─ PreconditionFailedError (ValueError)  the document is no longer as the client knew it
+      ├─ PreconditionRequiredError (ValueError)  the client has to say which state it knows
+      ├─ PatchConflictError (ValueError)   a patch that does not fit the document
       ├─ StorageError (RuntimeError)       MongoDB refused a command
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
       │    ├─ StorageUnavailableError (ConnectionError)  nobody answers
@@ -31,8 +34,8 @@ One table in :mod:`bzz.mongoengine_handler` knows which HTTP status each of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 __all__ = [
     "BodyError",
@@ -44,10 +47,13 @@ __all__ = [
     "EmbeddedServerError",
     "ExitEarly",
     "FieldError",
+    "HeaderError",
     "KeyFormatError",
     "MissingDocumentError",
+    "PatchConflictError",
     "PayloadError",
     "PreconditionFailedError",
+    "PreconditionRequiredError",
     "PublishError",
     "QueryError",
     "ReferencedError",
@@ -152,12 +158,42 @@ class ConflictError(BzzError, RuntimeError):
     """Other writers changed the document each time before this write could, until time ran out."""
 
 
-class PreconditionFailedError(BzzError, ValueError):
-    """The document is not in the state that the client named. ``etag`` is the tag of its present state."""
+class HeaderError(BzzError, ValueError):
+    """A header that bzz acts on is malformed. ``header`` is its name."""
 
-    def __init__(self, detail: str, etag: str) -> None:
+    def __init__(self, header: str, detail: str) -> None:
+        super().__init__(detail)
+        self.header = header
+
+
+class PreconditionFailedError(BzzError, ValueError):
+    """The document is not in the state that the client named.
+
+    ``etag`` is the tag of its present state. ``conflicts`` has the fields in which the document now differs
+    from what the operation would have made of it: ``{"name": {"stored": …, "requested": …}}``, JSON values.
+    """
+
+    def __init__(
+        self, detail: str, etag: str, conflicts: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         super().__init__(detail)
         self.etag = etag
+        self.conflicts = conflicts
+
+
+class PreconditionRequiredError(BzzError, ValueError):
+    """This resource is changed only by who says which state of the document they know."""
+
+
+class PatchConflictError(BzzError, ValueError):
+    """A JSON Patch names what the document does not have, or tests it for what it is not.
+
+    ``operation`` is the position of the operation in the patch, from 0.
+    """
+
+    def __init__(self, detail: str, operation: int) -> None:
+        super().__init__(detail)
+        self.operation = operation
 
 
 class StorageError(BzzError, RuntimeError):

@@ -10,40 +10,24 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import tornado.web
 
-from bzz import errors, overridden, problem
+from bzz import errors, overridden
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
+from bzz.etag import etag_of, form_of, is_if_match, matches_weakly
+from bzz.problem_handler import ProblemHandler, problem_of
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 
 __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 
-logger = logging.getLogger("bzz.handler")
-
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
-
-#: Which status each error is, the most particular first: error → (status, kind of problem).
-STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
-    (errors.BodyError, 400, "body"),
-    (errors.ValidationError, 400, "validation"),
-    (errors.QueryError, 400, "query"),
-    (errors.MissingDocumentError, 404, "missing"),
-    (errors.DuplicateError, 409, "duplicate"),
-    (errors.ReferencedError, 409, "referenced"),
-    (errors.ConflictError, 409, "conflict"),
-    (errors.PreconditionFailedError, 412, "precondition"),
-    (errors.StorageUnavailableError, 503, "storage-unavailable"),
-    (errors.StorageTimeoutError, 503, "storage-timeout"),
-)
-
 
 #: Options whose attribute on a handler class cannot have their own name.
 _ATTRIBUTES = {"put": "put_mode"}
@@ -68,89 +52,6 @@ class Routes(list[Any]):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class ProblemHandler(tornado.web.RequestHandler):
-    """A handler whose every error answer is a problem (RFC 9457); on its own it answers 404 to everything."""
-
-    def prepare(self) -> None:
-        """Refuse what no rule has claimed."""
-        raise tornado.web.HTTPError(404)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Write the problem that belongs to an error; what went wrong inside stays in the log."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        detail, kind, members = _described(error)
-        if status_code == 405:
-            self.set_header("Allow", ", ".join(self.allowed_methods()))
-        if status_code == 503:
-            self.set_header("Retry-After", "1")
-        self.set_header("Content-Type", problem.CONTENT_TYPE)
-        self.finish(problem.problem(status_code, detail, kind=kind, **members, **self.problem_members()))
-
-    def problem_members(self) -> Mapping[str, Any]:
-        """Return what every problem of this handler says besides; extension members of RFC 9457."""
-        return {}
-
-    def allowed_methods(self) -> tuple[str, ...]:
-        """Return the methods that this URL has."""
-        return ()
-
-    def _handle_request_exception(self, e: BaseException) -> None:
-        # Tornado asks an error for its status only when it is an HTTPError; ours learn theirs here.
-        status = _status(e)
-        if status is None or self._finished:
-            super()._handle_request_exception(e)
-        else:
-            logger.debug("%s %s: %s", self.request.method, self.request.path, e)
-            self.send_error(status, exc_info=(type(e), e, e.__traceback__))
-
-
-def _status(error: BaseException) -> int | None:
-    if isinstance(error, errors.Veto):
-        return error.status
-    return next((status for kind, status, _name in STATUS if isinstance(error, kind)), None)
-
-
-def problem_of(error: BaseException) -> tuple[int, bytes]:
-    """Return the status and the problem that an error is as the answer to a request of its own."""
-    if isinstance(error, tornado.web.Finish):
-        # It says that a receiver wrote the whole answer; inside something larger that is a plain refusal.
-        error = errors.Veto()
-    status = _status(error)
-    if status is None:
-        status = error.status_code if isinstance(error, tornado.web.HTTPError) else 500
-    detail, kind, members = _described(error)
-    return status, problem.problem(status, detail, kind=kind, **members)
-
-
-def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]]:
-    """Return the detail, the kind and the extension members of the problem that an error is."""
-    if isinstance(error, errors.Veto):
-        return error.detail, "veto", {}
-    if isinstance(error, tornado.web.HTTPError):
-        return _http_detail(error), "", {}
-    found = next((kind for each, _status, kind in STATUS if isinstance(error, each)), None)
-    if found is None:
-        return "", "", {}
-    assert isinstance(error, errors.BzzError)
-    members: dict[str, Any] = {}
-    if isinstance(error, errors.ValidationError):
-        members["errors"] = [each._asdict() for each in error.errors]
-    if isinstance(error, errors.QueryError):
-        members["parameter"] = error.parameter
-    if isinstance(error, errors.DuplicateError):
-        members["fields"] = list(error.fields)
-    if isinstance(error, errors.PreconditionFailedError):
-        members["etag"] = error.etag
-    return error.detail, found, members
-
-
-def _http_detail(error: tornado.web.HTTPError) -> str:
-    """Return what a receiver or a handler said to the client, if it said anything."""
-    if not error.log_message or error.status_code >= 500:
-        return error.reason or ""
-    return error.log_message % error.args if error.args else error.log_message
-
-
 class MongoEngineRestHandler(ProblemHandler):
     """Serve one model: its collection at ``/name``, each document at ``/name/KEY``.
 
@@ -163,6 +64,7 @@ class MongoEngineRestHandler(ProblemHandler):
     put_mode = Options.put
     timeout = Options.timeout
     retry_seconds = Options.retry_seconds
+    require_if_match = Options.require_if_match
 
     resource: Resource
 
@@ -225,7 +127,7 @@ class MongoEngineRestHandler(ProblemHandler):
             raise errors.KeyFormatError(f"No {self.resource.name} has this key.") from None
 
     def compute_etag(self) -> None:
-        """Have no ETag that is only a hash of the answer's bytes."""
+        """Have no ETag that is only a hash of the answer's bytes; documents have one of their own."""
 
     # The methods --------------------------------------------------------------------------------------------
 
@@ -237,7 +139,9 @@ class MongoEngineRestHandler(ProblemHandler):
             self._answer(await overridden.render_list(self.resource.schema, outcome.items))
         else:
             self._no_arguments()
-            await self._answer_document(await self.run("get_instance", key=key))
+            unless = self._condition("If-None-Match")
+            outcome = await self.run("get_instance", key=key, if_match=self._condition("If-Match"))
+            await self._answer_document(outcome, unless=unless)
 
     head = get
 
@@ -256,12 +160,15 @@ class MongoEngineRestHandler(ProblemHandler):
     async def put(self, key: str) -> None:
         """Change a document and answer with it as it is now."""
         self._no_arguments()
-        await self._answer_document(await self.run("update_instance", key=key, data=self._body()))
+        data = self._body()
+        await self._answer_document(
+            await self.run("update_instance", key=key, data=data, **self._conditions())
+        )
 
     async def delete(self, key: str) -> None:
         """Delete a document."""
         self._no_arguments()
-        await self.run("delete_instance", key=key)
+        await self.run("delete_instance", key=key, **self._conditions())
         self.set_status(204)
         self.clear_header("Content-Type")
 
@@ -277,9 +184,28 @@ class MongoEngineRestHandler(ProblemHandler):
         """Run one operation on the resource for this request."""
         return await self.resource.run(Operation(action, handler=self, **given))
 
-    async def _answer_document(self, outcome: Outcome) -> None:
+    async def _answer_document(self, outcome: Outcome, *, unless: str | None = None) -> None:
+        """Answer with a document and its tag, or only say that it is as the client knows it."""
         assert outcome.after is not None
-        self._answer(await overridden.render(self.resource.schema, outcome.after))
+        schema = self.resource.schema.of_stored(outcome.after)
+        body = await overridden.render(self.resource.schema, outcome.after)
+        tag = etag_of(outcome.after, form_of(schema, body))
+        self.set_header("ETag", tag)
+        if unless is not None and matches_weakly(unless, tag):
+            self.set_status(304)
+        else:
+            self._answer(body)
+
+    def _conditions(self) -> dict[str, str | None]:
+        return {"if_match": self._condition("If-Match"), "if_none_match": self._condition("If-None-Match")}
+
+    def _condition(self, header: str) -> str | None:
+        value = self.request.headers.get(header)
+        if value is not None and not is_if_match(value):
+            raise errors.HeaderError(
+                header, f'{header} is "*", or entity tags in quotes with commas between.'
+            )
+        return value
 
     def _answer(self, body: bytes) -> None:
         self.set_header("Content-Type", JSON)

@@ -11,7 +11,6 @@ import orjson
 from bzz import model as typed
 from bzz import overridden
 from bzz.batch.runner import Batch, Entry
-from bzz.etag import etag_of
 from bzz.mongoengine_handler import problem_of
 
 __all__ = ["report"]
@@ -74,7 +73,7 @@ async def _outcome(entry: Entry) -> dict[str, Any]:
     if outcome.after is None:
         return {}
     told: dict[str, Any] = {
-        "etag": etag_of(outcome.after),
+        "etag": planned.resource.etag(outcome.after),
         "body": orjson.Fragment(await overridden.render(schema, outcome.after)),
     }
     if planned.action == "create_instance":

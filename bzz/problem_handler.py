@@ -1,0 +1,119 @@
+"""Every error as the answer to a request: which status it has, and what its problem says (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import tornado.web
+
+from bzz import errors, problem
+
+__all__ = ["STATUS", "ProblemHandler", "problem_of"]
+
+logger = logging.getLogger("bzz.handler")
+
+#: Which status each error is, the most particular first: error → (status, kind of problem).
+STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
+    (errors.BodyError, 400, "body"),
+    (errors.HeaderError, 400, "header"),
+    (errors.ValidationError, 400, "validation"),
+    (errors.QueryError, 400, "query"),
+    (errors.MissingDocumentError, 404, "missing"),
+    (errors.DuplicateError, 409, "duplicate"),
+    (errors.ReferencedError, 409, "referenced"),
+    (errors.ConflictError, 409, "conflict"),
+    (errors.PreconditionFailedError, 412, "precondition"),
+    (errors.PreconditionRequiredError, 428, "precondition-required"),
+    (errors.StorageUnavailableError, 503, "storage-unavailable"),
+    (errors.StorageTimeoutError, 503, "storage-timeout"),
+)
+
+
+class ProblemHandler(tornado.web.RequestHandler):
+    """A handler whose every error answer is a problem (RFC 9457); on its own it answers 404 to everything."""
+
+    def prepare(self) -> None:
+        """Refuse what no rule has claimed."""
+        raise tornado.web.HTTPError(404)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write the problem that belongs to an error; what went wrong inside stays in the log."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        detail, kind, members = _described(error)
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
+        if status_code == 503:
+            self.set_header("Retry-After", "1")
+        if isinstance(error, errors.PreconditionFailedError):
+            self.set_header("ETag", error.etag)
+        self.set_header("Content-Type", problem.CONTENT_TYPE)
+        self.finish(problem.problem(status_code, detail, kind=kind, **members, **self.problem_members()))
+
+    def problem_members(self) -> Mapping[str, Any]:
+        """Return what every problem of this handler says besides; extension members of RFC 9457."""
+        return {}
+
+    def allowed_methods(self) -> tuple[str, ...]:
+        """Return the methods that this URL has."""
+        return ()
+
+    def _handle_request_exception(self, e: BaseException) -> None:
+        # Tornado asks an error for its status only when it is an HTTPError; ours learn theirs here.
+        status = _status(e)
+        if status is None or self._finished:
+            super()._handle_request_exception(e)
+        else:
+            logger.debug("%s %s: %s", self.request.method, self.request.path, e)
+            self.send_error(status, exc_info=(type(e), e, e.__traceback__))
+
+
+def _status(error: BaseException) -> int | None:
+    if isinstance(error, errors.Veto):
+        return error.status
+    return next((status for kind, status, _name in STATUS if isinstance(error, kind)), None)
+
+
+def problem_of(error: BaseException) -> tuple[int, bytes]:
+    """Return the status and the problem that an error is as the answer to a request of its own."""
+    if isinstance(error, tornado.web.Finish):
+        # It says that a receiver wrote the whole answer; inside something larger that is a plain refusal.
+        error = errors.Veto()
+    status = _status(error)
+    if status is None:
+        status = error.status_code if isinstance(error, tornado.web.HTTPError) else 500
+    detail, kind, members = _described(error)
+    return status, problem.problem(status, detail, kind=kind, **members)
+
+
+def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]]:
+    """Return the detail, the kind and the extension members of the problem that an error is."""
+    if isinstance(error, errors.Veto):
+        return error.detail, "veto", {}
+    if isinstance(error, tornado.web.HTTPError):
+        return _http_detail(error), "", {}
+    found = next((kind for each, _status, kind in STATUS if isinstance(error, each)), None)
+    if found is None:
+        return "", "", {}
+    assert isinstance(error, errors.BzzError)
+    members: dict[str, Any] = {}
+    if isinstance(error, errors.ValidationError):
+        members["errors"] = [each._asdict() for each in error.errors]
+    if isinstance(error, errors.QueryError):
+        members["parameter"] = error.parameter
+    if isinstance(error, errors.DuplicateError):
+        members["fields"] = list(error.fields)
+    if isinstance(error, errors.PreconditionFailedError):
+        members["etag"] = error.etag
+        members["conflicts"] = error.conflicts
+    if isinstance(error, errors.HeaderError):
+        members["header"] = error.header
+    return error.detail, found, members
+
+
+def _http_detail(error: tornado.web.HTTPError) -> str:
+    """Return what a receiver or a handler said to the client, if it said anything."""
+    if not error.log_message or error.status_code >= 500:
+        return error.reason or ""
+    return error.log_message % error.args if error.args else error.log_message

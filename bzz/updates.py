@@ -1,0 +1,90 @@
+"""Changing a document: in one command where that is enough, else exactly over what was read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from typing import Any
+
+from bzz import model as typed
+from bzz import overridden
+from bzz.documents import Documents, both
+from bzz.errors import ConflictError
+from bzz.model import Assignments, Stored
+from bzz.operation import Operation, Outcome
+from bzz.revision import decode, primary, revised
+
+__all__ = ["Updates"]
+
+
+class Updates:
+    """How the documents of one resource are changed."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+        self.schema = documents.schema
+        self.store = documents.store
+        self._turns: weakref.WeakValueDictionary[Any, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def run(self, operation: Operation) -> Outcome:
+        """Change a document, and return what this very write replaced and stored."""
+        target = self.documents.target(operation)
+        assignments = decode(self.schema, operation.data, creating=False)
+        if assignments and self._can_write_unread(operation, assignments):
+            update = typed.direct_update(self.schema, assignments)
+            if update is not None:
+                before = await self.documents.named(
+                    self.store.update(both(target, update.guard), update.command(), session=operation.session)
+                )
+                if before is not None:
+                    return self._changed(before, update.apply(before))
+                if not update.guard:
+                    raise self.documents.missing()
+        return await self._as_read(operation)
+
+    def _can_write_unread(self, operation: Operation, assignments: Assignments) -> bool:
+        """Tell whether an update can be checked without the document: class, key and save() are plain."""
+        return (
+            not operation.is_conditional
+            and not self.documents.replaces(operation)
+            and not self.schema.polymorphic
+            and (primary(self.schema).name,) not in assignments
+            and not overridden.saves_itself(self.schema)
+        )
+
+    async def _as_read(self, operation: Operation) -> Outcome:
+        """Validate the whole document as it will be, and write only if it is still as it was read."""
+        give_up = time.monotonic() + self.documents.options.retry_seconds
+        # Writers of one process take turns: without this, n of them would read and lose n²/2 times.
+        async with self._turns.setdefault(operation.key, asyncio.Lock()):
+            while True:
+                before = await self.documents.find_as_named(operation)
+                outcome = await self._write_over(before, operation)
+                if outcome is not None:
+                    return outcome
+                if time.monotonic() > give_up:
+                    raise ConflictError("Other writers changed this document again and again; try again.")
+
+    async def _write_over(self, before: Stored, operation: Operation) -> Outcome | None:
+        """Make one attempt to replace exactly ``before``; None when another writer was faster."""
+        base = typed.to_stored(typed.from_stored(self.schema, before))
+        document = revised(self.schema, operation, before, replaces=self.documents.replaces(operation))
+        await overridden.complete(document)
+        if overridden.saves_itself(self.schema):
+            saved = await self.documents.named(
+                overridden.save_changed(self.store, document, before, session=operation.session)
+            )
+            return None if saved is None else self._changed(before, saved)
+        await self.documents.validate(document)
+        update = typed.changes(base, typed.to_stored(document))
+        if not update:
+            return Outcome(before=before, after=before)
+        replaced = await self.documents.named(
+            self.store.update(self.store.exactly(before), update.command(), session=operation.session)
+        )
+        return None if replaced is None else self._changed(replaced, update.apply(replaced))
+
+    def _changed(self, before: Stored, after: Stored) -> Outcome:
+        schema = self.schema.of_stored(after)
+        return Outcome(before=before, after=after, updated_fields=typed.diff(schema, before, after))
