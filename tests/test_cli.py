@@ -230,6 +230,15 @@ def test_error_of_the_module_itself_keeps_its_traceback(shop: Path, monkeypatch:
         load_target("no_such_module:api")
 
 
+def test_current_folder_is_searched(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (shop / "only_here.py").write_text("api = 1")
+    for _ in range(2):
+        assert load_target("only_here:api") == 1
+    assert sys.path.count(str(shop)) == 1
+
+
 def test_no_mongod_is_said(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop)
     status, said = run("mongo", BZZ_MONGOD="/nowhere/mongod")
