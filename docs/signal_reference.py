@@ -158,9 +158,10 @@ def _queue(signal: Signal) -> str:
 
 def _described(directive: str, doc: str, payload: Mapping[str, str]) -> str:
     """Write one signal: when it is sent, by whom, what raising does, what it carries."""
-    lines = doc.splitlines()
-    if payload:
-        lines += ["", *(f":{key.replace('*', chr(92) + '*')}: {text}" for key, text in payload.items())]
+    lines = [*doc.splitlines(), ""]
+    # Not a field list: Sphinx would write the keys with capitals.
+    for key, text in payload.items():
+        lines += [f"``{key}``", f"   {text}"]
     body = "\n".join(f"   {line}".rstrip() for line in lines)
     return f".. {directive}\n\n{body}\n"
 
