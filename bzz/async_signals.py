@@ -214,7 +214,7 @@ class AsyncSignal(Signal):
             raise error
         with self._lock:
             self.failures += 1
-        logger.error("%r could not be published: %s", self, error, exc_info=error)
+        logger.error("%r could not be published: %s", self, error)
         return self.policy == "fallback"
 
 

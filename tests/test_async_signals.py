@@ -1,4 +1,4 @@
-"""Asynchronous signals without a worker: names, connecting, and what happens when Celery is not configured."""
+"""Asynchronous signals without a worker: names, connecting, and what happens if Celery is not configured."""
 
 from __future__ import annotations
 

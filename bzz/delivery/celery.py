@@ -123,12 +123,13 @@ class Broker:
 
         Tries that may have arrived although no answer came back have the same task id.
         """
-        options: dict[str, Any] = {"task_id": str(uuid.uuid4()), "retry": False}
-        if queue is not None:
-            options["queue"] = queue
+        options: dict[str, Any] = {"retry": False} if queue is None else {"retry": False, "queue": queue}
         return self._publisher.submit(functools.partial(self._publish, task, message, options), timeout)
 
     def _publish(self, task: str, message: tuple[str, ...], options: dict[str, Any]) -> None:
+        # Made here and kept for the next try; where an event loop runs, asking for random bytes lets go of the
+        # interpreter's lock, and getting it back can take milliseconds.
+        options.setdefault("task_id", str(uuid.uuid4()))
         known = register(self.app)[task]
         if self.app.conf.task_always_eager:
             known.apply(message, task_id=options["task_id"])

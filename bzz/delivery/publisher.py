@@ -52,7 +52,7 @@ class Publisher:
     def submit(self, job: Callable[[], None], timeout: float) -> Future[None]:
         """Hand a job to the thread and return at once; the future ends within about ``timeout`` seconds.
 
-        It fails with PublishError, whose cause says what happened last.
+        It fails with PublishError, which says what happened last.
         """
         future: Future[None]
         if not self._waiting.acquire(blocking=False):
@@ -78,7 +78,9 @@ class Publisher:
                 self._reset()
                 if only_once or time.monotonic() + pause >= deadline:
                     self._failed_at = time.monotonic()
-                    raise PublishError(f"{self.name} is out of reach: {type(error).__name__}") from error
+                    # Not chained: a broker that is down is logged often, and printing some fifty frames of
+                    # its client each time would hold up the loop.
+                    raise PublishError(f"{self.name} is out of reach: {error}") from None
                 time.sleep(pause)
                 pause = min(2 * pause, longest)
             except Exception as error:
