@@ -172,10 +172,12 @@ def test_more_than_32_conditions_are_too_many() -> None:
 
 
 def test_a_resource_can_narrow_what_is_filterable() -> None:
-    compiled = model.compile_query(PERSON, {"address.text": ["x"]}, filterable={"address.text"})
+    compiled = model.compile_query(
+        PERSON, {"address.text": ["x"]}, rules=model.QueryRules(PERSON, filters=["address.text"])
+    )
     assert compiled.filter == {"addr.t": {"$eq": "x"}}
     with pytest.raises(QueryError):
-        model.compile_query(PERSON, {"name": ["x"]}, filterable={"address.text"})
+        model.compile_query(PERSON, {"name": ["x"]}, rules=model.QueryRules(PERSON, filters=["address.text"]))
     with pytest.raises(QueryError):
         model.compile_query(Schema.of(docs.Free), {"anything": ["x"]})
 

@@ -34,21 +34,35 @@ from bzz.model.document import (
 )
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
-from bzz.model.query import ListQuery, compile_query
+from bzz.model.query import (
+    AggregateQuery,
+    Aggregation,
+    Link,
+    ListQuery,
+    QueryRules,
+    compile_aggregate,
+    compile_query,
+    encode_expanded,
+)
 from bzz.model.schema import Path, Schema, Stored
 
 __all__ = [
+    "AggregateQuery",
+    "Aggregation",
     "Assignments",
     "Change",
     "FieldSpec",
+    "Link",
     "ListQuery",
     "Path",
+    "QueryRules",
     "Schema",
     "Stored",
     "Update",
     "apply",
     "assign",
     "changes",
+    "compile_aggregate",
     "compile_query",
     "decode_form",
     "decode_object",
@@ -57,6 +71,7 @@ __all__ = [
     "encode",
     "encode_bytes",
     "encode_diff",
+    "encode_expanded",
     "encode_list_bytes",
     "encode_plain",
     "encode_value",
