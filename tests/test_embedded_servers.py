@@ -299,7 +299,7 @@ def test_server_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     stubborn = script(
         tmp_path / "redis-server", f"trap '' TERM\n'{real}' \"$@\" &\nwhile true; do sleep 0.05; done"
     )
-    server = EmbeddedRedis(binary=stubborn, stop_timeout=0.3, start_timeout=1)
+    server = EmbeddedRedis(binary=stubborn, stop_timeout=0.3, start_timeout=4)
     before = time.monotonic()
     with pytest.raises(EmbeddedServerError, match="another Redis answers"):
         server.start()  # the shell's process id is not the one that Redis reports
@@ -321,7 +321,7 @@ def test_program_that_cannot_be_executed_is_said(tmp_path: Path) -> None:
 def test_answer_that_is_not_redis_is_not_ready(tmp_path: Path) -> None:
     text = f"exec '{sys.executable}' -c '{NOT_REDIS}' \"$@\""
     with pytest.raises(EmbeddedServerError, match="its answer to a ping is '-LOADING"):
-        EmbeddedRedis(binary=script(tmp_path / "redis-server", text), start_timeout=1.5).start()
+        EmbeddedRedis(binary=script(tmp_path / "redis-server", text), start_timeout=4).start()
 
 
 NOT_REDIS = """
