@@ -55,7 +55,7 @@ def working(broker: str, mongo: str, database: str, *options: str) -> Iterator[P
             yield program
         finally:
             if program.process.poll() is None:
-                end(program)
+                program.stop()
 
 
 def end(program: Program) -> None:
