@@ -81,7 +81,6 @@ class Api:
         options.setdefault("client", self.client)
         hooks = Hooks(owner=None, outer=self.hooks)
         routes = handler.routes_for(*model, prefix=self.prefix, hooks=hooks, **options)
-        hooks.owner = routes
         name = routes.resource.name
         if name in self.resources:
             raise ValueError(f"this Api already has a resource {name!r}; give one of them a resource_name")

@@ -66,8 +66,8 @@ class Signal(Registry):
     ``providing`` are the keys of the payload; a mapping describes them, which ``payload`` shows. When it is
     not empty, a receiver that needs anything else is refused when it connects, unless a key that starts with
     ``**`` says that more may come. ``known_sender`` tells which names senders have; another one warns.
-    ``voting`` says that what receivers return or raise decides something: none of them can be in another
-    process.
+    ``voting`` says that what receivers return or raise decides something, ``local`` that the payload only has
+    a meaning in this process: no receiver can be in another one then.
 
     >>> shipped = Signal("shipped", providing={"order": "What was shipped."})
     >>> @shipped.connect(sender="shop")
@@ -91,6 +91,7 @@ class Signal(Registry):
         providing: Iterable[str] | Mapping[str, str] = (),
         known_sender: Callable[[str], bool] | None = None,
         voting: bool = False,
+        local: bool = False,
     ) -> None:
         if errors not in {"raise", "log", "defer"}:
             raise ValueError(f"errors= must be 'raise', 'log' or 'defer', not {errors!r}")
@@ -103,6 +104,7 @@ class Signal(Registry):
         self.payload: Mapping[str, str] = payload
         self.providing = tuple(payload)
         self.voting = voting
+        self.local = local
         self.failures = 0
 
     def _new_connection(self, receiver: Any, sender: Any, weak: bool | None, options: Options) -> Connection:
@@ -111,6 +113,8 @@ class Signal(Registry):
         if options.get("queue") is not None:
             if self.voting:
                 raise ValueError(f"no queue= for {self.name}: a vote cannot be taken in another process")
+            if self.local:
+                raise ValueError(f"no queue= for {self.name}: what it carries cannot leave this process")
             if self.transport is None:
                 raise RuntimeError(
                     "queue= needs a transport: import bzz.async_signals or call set_transport()"

@@ -73,7 +73,13 @@ def _post(name: str, when: str, **payload: str) -> Signal:
 def _batch(
     name: str, doc: str, errors: Literal["raise", "log", "defer"], *, voting: bool, payload: Mapping[str, str]
 ) -> Signal:
-    options = {"**options": "The options that the batch runs with, such as atomic and continue_on_error."}
+    options = {
+        "handler": "The handler that serves the request; None on the command line.",
+        "atomic": "Whether the batch is all or nothing.",
+        "continue_on_error": "Whether it goes on after an error without being asked to.",
+        "switches": "The switches that are on; they decide what is in the plan.",
+        "**options": "The options that the request brought along.",
+    }
     described = {"batch": _BATCH, "routine": _ROUTINE, **payload, **options}
     return Signal(name, doc, errors=errors, providing=described, voting=voting)
 
@@ -186,23 +192,27 @@ server_init: Final = Signal(
     "server_init",
     "Sent when a server is built and nothing of it has started, once, in the first process.\n\nSender: the "
     "server. Raising ends the start.",
+    local=True,
 )
 server_process_init: Final = Signal(
     "server_process_init",
     "Sent once in every process that will serve, after the fork, before it accepts anything.\n\nSender: the "
     "server. Raising ends the start of this process.",
+    local=True,
 )
 server_ready: Final = Signal(
     "server_ready",
     "Sent when a process accepts requests.\n\nSender: the server. Raising changes nothing: errors are logged "
     "and counted.",
     errors="log",
+    local=True,
 )
 server_shutdown: Final = Signal(
     "server_shutdown",
     "Sent once when a server is about to stop, before any of its parts does.\n\nSender: the server. Raising "
     "changes nothing: errors are logged and counted.",
     errors="log",
+    local=True,
 )
 
 ALL: Final[tuple[Signal, ...]] = (

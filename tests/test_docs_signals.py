@@ -145,9 +145,6 @@ async def everything(client: Client) -> None:
 
 
 OF_MODELS_AND_BATCHES = [each for each in signals.ALL if not each.name.startswith("server_")]
-NEVER_SENT = {("pre_get_instance", "key"): "the resource does not send the key that the signal promises"}
-
-
 @pytest.mark.parametrize(
     ("signal", "key"),
     [
@@ -155,9 +152,6 @@ NEVER_SENT = {("pre_get_instance", "key"): "the resource does not send the key t
             each,
             key,
             id=f"{each.name}-{key}",
-            marks=[pytest.mark.xfail(reason=NEVER_SENT[each.name, key], strict=True)]
-            if (each.name, key) in NEVER_SENT
-            else [],
         )
         for each in OF_MODELS_AND_BATCHES
         for key in each.payload
@@ -175,10 +169,7 @@ async def test_every_key_that_the_page_names_is_sent(client: Client, signal: Sig
 async def test_every_key_that_is_sent_is_on_the_page(client: Client, signal: Signal) -> None:
     with capture(signal) as events:
         await everything(client)
-    options = (
-        {"atomic", "continue_on_error", "switches", "handler"} if "**options" in signal.payload else set()
-    )
-    assert {key for event in events for key in event.payload} - options <= signal.payload.keys()
+    assert {key for event in events for key in event.payload} <= signal.payload.keys()
 
 
 @pytest.mark.parametrize("event", ["prerun", "postrun", "success", "failure"])

@@ -62,7 +62,7 @@ async def test_each_operation_sends_its_pair(client: Client) -> None:
     assert keys == {
         "pre_create_instance": {"arguments", "handler", "data"},
         "post_create_instance": {"instance", "handler"},
-        "pre_get_instance": {"arguments", "handler"},
+        "pre_get_instance": {"arguments", "handler", "key"},
         "post_get_instance": {"instance", "handler"},
         "pre_get_list": {"arguments", "handler"},
         "post_get_list": {"items", "handler"},
@@ -409,10 +409,22 @@ async def test_two_apis_do_not_hear_each_other(database: str) -> None:
     assert heard == ["one", "other"]
 
 
+async def test_the_sender_of_an_event_is_what_the_decorator_belongs_to(database: str) -> None:
+    api = bzz.Api()
+    alone, member = MongoEngineRestHandler.routes_for(Customer), api.add(Order)
+    senders: list[Any] = []
+    for owner in (alone, member, api):
+        owner.on_prerun(lambda sender: senders.append(sender))
+    async with serving([*alone, *api.routes]) as client:
+        await client.get("/customer")
+        await client.get("/order")
+    assert [id(each) for each in senders] == [id(alone), id(api), id(member)]
+
+
 def test_the_events_of_a_resource_vote_and_warn_as_the_named_ones_do(database: str) -> None:
     api = bzz.Api()
     users = api.add(Customer)
-    for event in ("prerun", "pre_update_instance"):
+    for event in ("prerun", "postrun", "success", "failure", "presend", "postsend", "pre_update_instance"):
         with pytest.raises(ValueError, match="queue"):
             getattr(users, f"on_{event}")(lambda: None, queue="mail")
     with pytest.warns(bzz.UnknownSenderWarning):

@@ -532,9 +532,6 @@ async def test_the_typed_handler_of_routines_finds_the_operation_in_the_plan(cli
     assert (planned.method, planned.path, planned.body) == ("POST", "/user", BAD["body"])
 
 
-@pytest.mark.xfail(
-    reason="a planned operation has no command_name, which the printed handler asks for", strict=True
-)
 async def test_the_printed_body_of_the_typed_handler(client: Client) -> None:
     @signals.batch_failed.connect
     def ask(sender, failed_command, **kwargs):
