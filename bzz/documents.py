@@ -32,23 +32,6 @@ class Documents:
 
     # Finding ------------------------------------------------------------------------------------------------
 
-    async def page(self, operation: Operation) -> Outcome:
-        """Return the documents that a query asks for."""
-        query = typed.compile_query(
-            self.schema,
-            operation.arguments,
-            per_page=self.options.per_page,
-            max_per_page=self.options.max_per_page,
-        )
-        items = await self.store.find(
-            both(overridden.scope(self.schema), query.filter),
-            sort=query.sort,
-            skip=query.skip,
-            limit=query.limit,
-            session=operation.session,
-        )
-        return Outcome(items=items)
-
     async def find(self, operation: Operation) -> Stored:
         """Return the document of this key, in whatever state; raises MissingDocumentError."""
         found = await self.store.find_one(self.target(operation), session=operation.session)

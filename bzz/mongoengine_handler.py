@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import tornado.web
 
@@ -21,6 +21,7 @@ from bzz import errors, overridden
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
 from bzz.etag import etag_of, form_of, is_if_match, matches_weakly
+from bzz.page import Page, render_page
 from bzz.problem_handler import ProblemHandler, problem_of
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 
@@ -65,6 +66,13 @@ class MongoEngineRestHandler(ProblemHandler):
     timeout = Options.timeout
     retry_seconds = Options.retry_seconds
     require_if_match = Options.require_if_match
+    filters = Options.filters
+    sorts = Options.sorts
+    expandable = Options.expandable
+    expand_depth = Options.expand_depth
+    search = Options.search
+    aggregations = Options.aggregations
+    secret = Options.secret
 
     resource: Resource
 
@@ -135,8 +143,9 @@ class MongoEngineRestHandler(ProblemHandler):
         """Answer with a page of the collection, or with one document."""
         if key is None:
             outcome = await self.run("get_list", arguments=self._arguments())
-            assert outcome.items is not None
-            self._answer(await overridden.render_list(self.resource.schema, outcome.items))
+            assert outcome.page is not None
+            self._neighbours(outcome.page)
+            self._answer(await render_page(self.resource.schema, outcome.page))
         else:
             self._no_arguments()
             unless = self._condition("If-None-Match")
@@ -183,6 +192,20 @@ class MongoEngineRestHandler(ProblemHandler):
     async def run(self, action: Action, **given: Any) -> Outcome:
         """Run one operation on the resource for this request."""
         return await self.resource.run(Operation(action, handler=self, **given))
+
+    def _neighbours(self, page: Page) -> None:
+        """Say how many documents there are and where the pages beside this one are (RFC 8288)."""
+        if page.total is not None:
+            self.set_header("X-Total-Count", str(page.total))
+        given = {
+            name: values for name, values in self._arguments().items() if name not in {"page", "cursor"}
+        }
+        links = [
+            f'<{self.path}?{urlencode({**given, name: [value]}, doseq=True)}>; rel="{relation}"'
+            for relation, (name, value) in page.neighbours().items()
+        ]
+        if links:
+            self.set_header("Link", ", ".join(links))
 
     async def _answer_document(self, outcome: Outcome, *, unless: str | None = None) -> None:
         """Answer with a document and its tag, or only say that it is as the client knows it."""

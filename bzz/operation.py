@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bzz.model import Change, Stored
+from bzz.model import Aggregation, Change, Stored
+from bzz.page import Page
 
 __all__ = ["Action", "Operation", "Options", "Outcome"]
 
@@ -21,6 +22,9 @@ class Options:
     and ``retry_seconds`` how long a guarded write tries again while other writers win. ``put`` says what a
     PUT does with fields it is not given: ``merge`` leaves them, ``replace`` resets them. With
     ``require_if_match`` nobody changes or deletes a document without saying which state of it they know.
+
+    ``filters``, ``sorts``, ``expandable``, ``expand_depth``, ``search``, ``aggregations`` and ``secret`` say
+    what may be asked of its lists; see :class:`bzz.model.QueryRules`.
     """
 
     per_page: int = 20
@@ -29,6 +33,13 @@ class Options:
     timeout: float = 5.0
     retry_seconds: float = 10.0
     require_if_match: bool = False
+    filters: Collection[str] | None = None
+    sorts: Collection[str] | None = None
+    expandable: Collection[str] = ()
+    expand_depth: int = 2
+    search: bool = False
+    aggregations: Mapping[str, Aggregation] | None = None
+    secret: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.put not in {"merge", "replace"}:
@@ -79,10 +90,11 @@ class Outcome:
     """What an operation did, in the form in which MongoDB keeps documents.
 
     ``before`` is what this very write replaced, ``after`` what it stored; a read has only ``after`` or
-    ``items``.
+    ``items``, and ``page`` has what belongs to a list. An aggregation has a ``page`` and no ``items``.
     """
 
     before: Stored | None = None
     after: Stored | None = None
     items: list[Stored] | None = None
+    page: Page | None = None
     updated_fields: dict[str, Change] = field(default_factory=dict)

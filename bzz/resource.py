@@ -21,6 +21,7 @@ from bzz.delivery.hooks import Hooks, announce, is_heard
 from bzz.delivery.operating import operating
 from bzz.documents import Documents
 from bzz.errors import ExitEarly, PreconditionRequiredError
+from bzz.listing import Listing
 from bzz.model import Schema, Stored
 from bzz.operation import Action, Operation, Options, Outcome
 from bzz.storage import Store
@@ -47,6 +48,7 @@ class Resource:
         self.schema = Schema.of(model)
         self.store = Store(model, client=client, timeout=self.options.timeout)
         self.hooks = hooks or Hooks(owner=self)
+        self._listing = Listing(self.schema, self.store, self.options, client=client)
         self._documents = Documents(self.schema, self.store, name=name, options=self.options)
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
@@ -136,6 +138,8 @@ class Resource:
         if (action == "update_instance" and not outcome.updated_fields) or not self._is_heard(event):
             return
         if action == "get_list":
+            if outcome.items is None:
+                return  # the rows of an aggregation are nobody's documents
             items = [typed.from_stored(self.schema, each) for each in outcome.items or ()]
             await self._announce(event, items=items, handler=handler)
             return
@@ -150,7 +154,7 @@ class Resource:
 
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
-        return await self._documents.page(operation)
+        return await self._listing.read(operation, whole=self._is_heard("post_get_list"))
 
     async def _get_instance(self, operation: Operation) -> Outcome:
         await self._ask(operation)

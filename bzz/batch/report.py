@@ -12,6 +12,7 @@ from bzz import model as typed
 from bzz import overridden
 from bzz.batch.runner import Batch, Entry
 from bzz.mongoengine_handler import problem_of
+from bzz.page import render_page
 
 __all__ = ["report"]
 
@@ -68,8 +69,8 @@ async def _outcome(entry: Entry) -> dict[str, Any]:
     planned, outcome = entry.planned, entry.outcome
     assert outcome is not None
     schema = planned.resource.schema
-    if outcome.items is not None:
-        return {"body": orjson.Fragment(await overridden.render_list(schema, outcome.items))}
+    if outcome.page is not None:
+        return {"body": orjson.Fragment(await render_page(schema, outcome.page))}
     if outcome.after is None:
         return {}
     told: dict[str, Any] = {

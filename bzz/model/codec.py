@@ -19,10 +19,12 @@ __all__ = [
     "Assignments",
     "decode_form",
     "decode_object",
+    "dump",
     "encode",
     "encode_bytes",
     "encode_diff",
     "encode_list_bytes",
+    "encode_parts",
     "encode_plain",
     "encode_value",
     "key_filter",
@@ -53,6 +55,16 @@ def encode_list_bytes(schema: Schema, documents: Sequence[Stored]) -> bytes:
     """Return stored documents as one JSON array in UTF-8."""
     encode_one = encoder_of(schema)
     return orjson.dumps([encode_one(stored) for stored in documents], fallback, _OPTIONS)
+
+
+def encode_parts(schema: Schema, stored: Stored) -> dict[str, Any]:
+    """Return a stored document as a fresh dict by field name, for :func:`dump`."""
+    return encoder_of(schema)(stored)
+
+
+def dump(encoded: Any) -> bytes:
+    """Write what :func:`encode_parts` returned as JSON in UTF-8."""
+    return orjson.dumps(encoded, fallback, _OPTIONS)
 
 
 def encode_diff(schema: Schema, updated_fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""One page of a list: what is on it, how it is shown, and where the next one is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bzz import model as typed
+from bzz import overridden
+from bzz.model import Link, ListQuery, Schema, Stored
+
+__all__ = ["Page", "render_page"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What belongs to the documents of a page.
+
+    ``more`` says that the reading could have gone on. ``total`` is how many documents the filter has, if that
+    was asked. ``rows`` are those of an aggregation, which has no ``query`` and no neighbours.
+    """
+
+    items: Sequence[Stored] = ()
+    query: ListQuery | None = None
+    more: bool = False
+    total: int | None = None
+    rows: Sequence[Mapping[str, Any]] | None = None
+
+    def neighbours(self) -> dict[str, tuple[str, str]]:
+        """Return the pages that are one step from here, by relation (RFC 8288): the parameter that changes.
+
+        >>> query = typed.ListQuery(filter={}, sort=[], page=2, per_page=5, skip=5, limit=5)
+        >>> Page(query=query, more=True).neighbours()
+        {'first': ('page', '1'), 'prev': ('page', '1'), 'next': ('page', '3')}
+        """
+        if self.query is None:
+            return {}
+        return self._by_cursor(self.query) if self.query.walk else self._by_number(self.query)
+
+    def _by_number(self, query: ListQuery) -> dict[str, tuple[str, str]]:
+        found = {"first": ("page", "1")}
+        if query.page > 1:
+            found["prev"] = ("page", str(query.page - 1))
+        if self.more:
+            found["next"] = ("page", str(query.page + 1))
+        return found
+
+    def _by_cursor(self, query: ListQuery) -> dict[str, tuple[str, str]]:
+        walk = query.walk
+        assert walk is not None
+        found = {"first": ("cursor", "")}
+        # Where one came from there was something; ahead of here there is if the reading could have gone on.
+        if self.items and (self.more if walk.backwards else walk.start is not None):
+            found["prev"] = ("cursor", walk.cursor(self.items[0], backwards=True))
+        if self.items and (self.more or walk.backwards):
+            found["next"] = ("cursor", walk.cursor(self.items[-1], backwards=False))
+        return found
+
+
+async def render_page(schema: Schema, page: Page) -> bytes:
+    """Write a page as a JSON array."""
+    if page.rows is not None:
+        return orjson.dumps([typed.encode_plain(row) for row in page.rows])
+    query = page.query
+    if query is None or (query.projection is None and not query.links):
+        return await overridden.render_list(schema, list(page.items))
+    if any("to_dict" in each.schema.overrides for each in _all(query.links.values())):
+        return await asyncio.to_thread(_render, schema, page.items, query)
+    return _render(schema, page.items, query)
+
+
+def _render(schema: Schema, items: Sequence[Stored], query: ListQuery) -> bytes:
+    encoded = typed.encode_expanded(schema, items, query.links, _encode)
+    if query.projection is not None:
+        encoded = [query.projection.cut(each) for each in encoded]
+    return typed.dump(encoded)
+
+
+def _encode(schema: Schema, stored: Stored) -> Any:
+    if "to_dict" in schema.overrides:
+        return typed.encode_plain(typed.from_stored(schema, stored).to_dict())
+    return typed.encode_parts(schema, stored)
+
+
+def _all(links: Iterable[Link]) -> Iterable[Link]:
+    for link in links:
+        yield link
+        yield from _all(link.links.values())
