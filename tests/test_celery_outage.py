@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import gc
 import itertools
 import socket
 import time
@@ -25,11 +23,10 @@ from bzz.delivery.publisher import COOLDOWN, Publisher, wait, wait_async
 from bzz.dispatcher import set_transport
 from bzz.embedded import EmbeddedRedis
 from bzz.errors import PublishError
+from tests.heartbeat import HELD_UP, Heartbeat, calmly
 from tests.program import free_port
 from tests.serving import Client, serving
 
-#: Seconds that the event loop may be held up.
-HELD_UP = 0.050
 #: Seconds that publishing may take in these tests.
 TIMEOUT = 0.6
 
@@ -44,58 +41,6 @@ class Parcel(me.Document):
 
 def queued(instance: Any) -> None:
     raise AssertionError("this belongs into a worker")
-
-
-class HeldUpError(AssertionError):
-    """The loop was held up for too long."""
-
-
-def calmly(test: Callable[..., Any]) -> Callable[..., Any]:
-    """Try a test three times if the loop was held up: what blocks does so each time, a busy machine not."""
-
-    @functools.wraps(test)
-    async def run(*args: Any, **kwargs: Any) -> None:
-        for _ in range(2):
-            with contextlib.suppress(HeldUpError):
-                await test(*args, **kwargs)
-                return
-        await test(*args, **kwargs)
-
-    return run
-
-
-class Heartbeat:
-    """Beats every few milliseconds in the running loop; ``longest`` is for how long a beat was held up.
-
-    The garbage collector is off meanwhile: a full collection of all that the tests have loaded takes longer.
-    """
-
-    longest = 0.0
-
-    def __init__(self, limit: float = HELD_UP) -> None:
-        self.limit = limit
-
-    async def __aenter__(self) -> Heartbeat:
-        gc.collect()
-        gc.disable()
-        self._task = asyncio.create_task(self._beat())
-        await asyncio.sleep(0.02)
-        self.longest = 0.0
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        gc.enable()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        if kind is None and self.longest >= self.limit:
-            raise HeldUpError(f"the loop was held up for {1000 * self.longest:.0f} ms")
-
-    async def _beat(self) -> None:
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.005)
-            self.longest = max(self.longest, time.perf_counter() - began - 0.005)
 
 
 @contextlib.contextmanager

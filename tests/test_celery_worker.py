@@ -306,6 +306,44 @@ async def test_presend_and_postsend_surround_the_publishing(notes: Notes, client
     assert of_signal == ["api presend", "resource presend", "resource postsend", "api postsend"]
 
 
+async def test_presend_and_postsend_of_what_a_thread_sends(notes: Notes, client: Client) -> None:
+    heard: list[Any] = []
+
+    async def note_presend(event: Any, kwargs: Any) -> None:
+        heard.append((event, kwargs["value"]))
+
+    @api.on_post_get_list(thread=True)
+    def send_from_a_thread(items: Any) -> None:
+        seen.send(Account, value=[])
+
+    @api.on_post_get_list
+    def send_without_waiting(items: Any) -> None:
+        seen.send(Account, value={})
+
+    hooks = api.hooks
+    with (
+        hooks.signal("presend").connected_to(note_presend),
+        hooks.signal("postsend").connected_to(note_presend),
+    ):
+        try:
+            assert (await client.request("GET", "/api/account")).status == 200
+            found = await asyncio.to_thread(notes.wait_for, "see", 2)
+            while len(heard) < 4:
+                await asyncio.sleep(0.01)
+        finally:
+            hooks.signal("post_get_list").reset()
+    assert [each["value"] for each in found] == [[], {}]
+    assert heard == [("queued.seen", []), ("queued.seen", []), ("queued.seen", {}), ("queued.seen", {})]
+
+
+async def test_a_plain_send_in_a_loop_publishes_to_receivers_with_a_queue(notes: Notes) -> None:
+    account = await asyncio.to_thread(Account(name="plain").save)
+    post_create_instance.send(Account, instance=account, handler=None)
+    created = await asyncio.to_thread(notes.wait_for, "created")
+    assert created[0]["instance"].name == "plain"
+    assert created[0]["handler"] is None
+
+
 async def test_a_presend_receiver_can_prevent_the_publishing(notes: Notes, client: Client) -> None:
     @queued_app.accounts.on_presend
     def refuse(event: Any) -> None:
