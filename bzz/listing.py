@@ -75,8 +75,7 @@ class Listing:
                 projection=projection,
             )
         except StorageError as error:
-            if query.has_places and refused_value(error):
-                raise QueryError("within_polygon", "MongoDB knows no such place.") from error
+            _blame_polygons(query.polygons, error)
             raise
         items = found[: query.limit]
         if query.walk and query.walk.backwards:
@@ -93,12 +92,13 @@ class Listing:
     async def _aggregate(self, arguments: Mapping[str, list[str]], session: Any) -> Page:
         query = typed.compile_aggregate(self.rules, arguments)
         aggregation = self.rules.aggregations[query.name]
-        rows = await aggregate(
-            self.store,
-            aggregation.stages(query.values, _both(overridden.scope(self.schema), query.filter)),
-            variables=aggregation.variables(query.values),
-            session=session,
-        )
+        stages = aggregation.stages(query.values, _both(overridden.scope(self.schema), query.filter))
+        variables = aggregation.variables(query.values)
+        try:
+            rows = await aggregate(self.store, stages, variables=variables, session=session)
+        except StorageError as error:
+            _blame_polygons(query.polygons, error)
+            raise
         return Page(rows=rows)
 
     # References ---------------------------------------------------------------------------------------------
@@ -133,6 +133,14 @@ class Listing:
             session=session if store.alias == self.store.alias else None,
         )
         return {each["_id"]: each for each in found}
+
+
+def _blame_polygons(polygons: Sequence[str], error: StorageError) -> None:
+    """Raise QueryError if MongoDB refused a command because a polygon of the client's is none."""
+    if polygons and refused_value(error):
+        raise QueryError(
+            polygons[0], f"{polygons[0]!r}: this is no polygon; does it cross itself?"
+        ) from error
 
 
 def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class ListQuery:
 
     With a cursor there is a ``walk``, whose ``position`` is a filter of its own, and ``sort`` is the order in
     which MongoDB reads, which for a page before a cursor is the opposite of the one asked for.
-    ``has_places`` says that MongoDB may still refuse a value of the client's, a polygon that crosses itself.
+    ``polygons`` are parameters with a value that MongoDB may still refuse: it may cross itself.
     """
 
     filter: dict[str, Any]
@@ -42,16 +42,17 @@ class ListQuery:
     count: Literal["exact", "estimated"] | None = None
     projection: Projection | None = None
     links: Mapping[str, Link] = field(default_factory=dict)
-    has_places: bool = False
+    polygons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AggregateQuery:
-    """A compiled aggregation: what it is over, and what makes its stages out of that."""
+    """A compiled aggregation: what it is over, the values of its parameters, and ``polygons`` as above."""
 
     name: str
     filter: dict[str, Any]
     values: dict[str, Any]
+    polygons: tuple[str, ...] = ()
 
 
 def compile_query(
@@ -91,7 +92,7 @@ def compile_query(
         count=_count(schema, arguments, filtered=bool(conditions or search)),
         projection=compile_projection(rules, arguments, needed=list(links), read=read),
         links=links,
-        has_places=is_near or any("$geoWithin" in condition for _, condition in conditions),
+        polygons=_polygons(arguments),
     )
 
 
@@ -124,7 +125,8 @@ def compile_aggregate(rules: QueryRules, arguments: Arguments) -> AggregateQuery
     if _is_near(conditions):
         raise QueryError("aggregate", "An aggregation is over documents within a place, not near one.")
     matching = merge([*conditions, *_search(rules, arguments), *_scope(rules.schema)])
-    return AggregateQuery(name=name, filter=matching, values=aggregation.values(arguments))
+    values = aggregation.values(arguments)
+    return AggregateQuery(name=name, filter=matching, values=values, polygons=_polygons(others))
 
 
 def _scope(schema: Schema) -> list[Condition]:
@@ -152,6 +154,10 @@ def _count(schema: Schema, arguments: Arguments, *, filtered: bool) -> Literal["
     if filtered:
         raise QueryError("count", "Only the whole resource can be estimated; for a filter, ask count=exact.")
     return "estimated"
+
+
+def _polygons(arguments: Arguments) -> tuple[str, ...]:
+    return tuple(name for name in arguments if name.endswith("__within_polygon"))
 
 
 def _is_near(conditions: list[Condition]) -> bool:
