@@ -61,7 +61,7 @@ class Documents:
 
     def replaces(self, operation: Operation) -> bool:
         """Tell whether an update resets what it does not mention."""
-        return self.options.put == "replace"
+        return self.options.put == "replace" and operation.data_kind == "fields"
 
     def _check(self, operation: Operation, found: Stored) -> None:
         # In this order: RFC 9110, 13.2.2.

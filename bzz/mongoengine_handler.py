@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import tornado.web
@@ -20,15 +20,24 @@ import tornado.web
 from bzz import errors, overridden
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
-from bzz.etag import etag_of, form_of, is_if_match, matches_weakly
+from bzz.etag import etag_of, form_of, matches_weakly
+from bzz.operation import DataKind
 from bzz.page import Page, render_page
 from bzz.problem_handler import ProblemHandler, problem_of
+from bzz.request import (
+    ACCEPT_PATCH,
+    JSON,
+    arguments,
+    condition,
+    conditions,
+    preferences,
+    read_body,
+    read_patch,
+    refuse_arguments,
+)
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 
 __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
-
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
 
 #: Options whose attribute on a handler class cannot have their own name.
 _ATTRIBUTES = {"put": "put_mode"}
@@ -45,6 +54,7 @@ class Routes(list[Any]):
     def __init__(self, rules: list[Any], resource: Resource) -> None:
         super().__init__(rules)
         self.resource = resource
+        resource.hooks.owner = self
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("on_"):
@@ -123,7 +133,7 @@ class MongoEngineRestHandler(ProblemHandler):
         """Return the methods of the collection, or of one document."""
         # Not by path_args: Tornado refuses a method that it does not know before it has them.
         if self.request.path.rstrip("/") != self.path:
-            return ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
+            return ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
         return ("GET", "HEAD", "POST", "OPTIONS")
 
     def decode_argument(self, value: bytes | None, name: str | None = None) -> str:
@@ -134,6 +144,12 @@ class MongoEngineRestHandler(ProblemHandler):
         except UnicodeDecodeError:
             raise errors.KeyFormatError(f"No {self.resource.name} has this key.") from None
 
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write a problem; one about the type of a patch says which types there are (RFC 5789, 2.2)."""
+        if status_code == 415 and self.request.method == "PATCH":
+            self.set_header("Accept-Patch", ACCEPT_PATCH)
+        super().write_error(status_code, **kwargs)
+
     def compute_etag(self) -> None:
         """Have no ETag that is only a hash of the answer's bytes; documents have one of their own."""
 
@@ -142,22 +158,22 @@ class MongoEngineRestHandler(ProblemHandler):
     async def get(self, key: str | None = None) -> None:
         """Answer with a page of the collection, or with one document."""
         if key is None:
-            outcome = await self.run("get_list", arguments=self._arguments())
+            outcome = await self.run("get_list", arguments=arguments(self.request))
             assert outcome.page is not None
             self._neighbours(outcome.page)
             self._answer(await render_page(self.resource.schema, outcome.page))
         else:
-            self._no_arguments()
-            unless = self._condition("If-None-Match")
-            outcome = await self.run("get_instance", key=key, if_match=self._condition("If-Match"))
+            refuse_arguments(self.request)
+            unless = condition(self.request, "If-None-Match")
+            outcome = await self.run("get_instance", key=key, if_match=condition(self.request, "If-Match"))
             await self._answer_document(outcome, unless=unless)
 
     head = get
 
     async def post(self, key: str | None = None) -> None:
         """Create a document and answer 201 with it, its URL and its key."""
-        self._no_arguments()
-        outcome = await self.run("create_instance", data=self._body())
+        refuse_arguments(self.request)
+        outcome = await self.run("create_instance", data=read_body(self.request))
         assert outcome.after is not None
         created = typed.key_to_text(self.resource.schema, outcome.after)
         self.set_status(201)
@@ -168,22 +184,32 @@ class MongoEngineRestHandler(ProblemHandler):
 
     async def put(self, key: str) -> None:
         """Change a document and answer with it as it is now."""
-        self._no_arguments()
-        data = self._body()
-        await self._answer_document(
-            await self.run("update_instance", key=key, data=data, **self._conditions())
+        await self._update(key, "fields", read_body(self.request))
+
+    async def patch(self, key: str) -> None:
+        """Apply a merge patch or a JSON Patch to a document, and answer with it as it is now."""
+        await self._update(key, *read_patch(self.request))
+
+    async def _update(self, key: str, kind: DataKind, data: Any) -> None:
+        refuse_arguments(self.request)
+        outcome = await self.run(
+            "update_instance", key=key, data=data, data_kind=kind, **conditions(self.request)
         )
+        await self._answer_document(outcome)
 
     async def delete(self, key: str) -> None:
         """Delete a document."""
-        self._no_arguments()
-        await self.run("delete_instance", key=key, **self._conditions())
+        refuse_arguments(self.request)
+        await self.run("delete_instance", key=key, **conditions(self.request))
         self.set_status(204)
         self.clear_header("Content-Type")
 
     def options(self, key: str | None = None) -> None:
         """Say which methods this URL has."""
-        self.set_header("Allow", ", ".join(self.allowed_methods()))
+        allowed = self.allowed_methods()
+        self.set_header("Allow", ", ".join(allowed))
+        if "PATCH" in allowed:
+            self.set_header("Accept-Patch", ACCEPT_PATCH)
         self.set_status(204)
         self.clear_header("Content-Type")
 
@@ -198,7 +224,7 @@ class MongoEngineRestHandler(ProblemHandler):
         if page.total is not None:
             self.set_header("X-Total-Count", str(page.total))
         given = {
-            name: values for name, values in self._arguments().items() if name not in {"page", "cursor"}
+            name: values for name, values in arguments(self.request).items() if name not in {"page", "cursor"}
         }
         links = [
             f'<{self.path}?{urlencode({**given, name: [value]}, doseq=True)}>; rel="{relation}"'
@@ -216,63 +242,24 @@ class MongoEngineRestHandler(ProblemHandler):
         self.set_header("ETag", tag)
         if unless is not None and matches_weakly(unless, tag):
             self.set_status(304)
-        else:
+        elif not self._prefers_minimal():
             self._answer(body)
+        else:
+            self.set_status(201 if self.request.method == "POST" else 204)
+            self.clear_header("Content-Type")
 
-    def _conditions(self) -> dict[str, str | None]:
-        return {"if_match": self._condition("If-Match"), "if_none_match": self._condition("If-None-Match")}
-
-    def _condition(self, header: str) -> str | None:
-        value = self.request.headers.get(header)
-        if value is not None and not is_if_match(value):
-            raise errors.HeaderError(
-                header, f'{header} is "*", or entity tags in quotes with commas between.'
-            )
-        return value
+    def _prefers_minimal(self) -> bool:
+        """Tell whether a write is to be answered without what was written, and say so (RFC 7240, 4.2)."""
+        if self.request.method not in {"POST", "PUT", "PATCH"}:
+            return False
+        wanted = preferences(self.request).get("return", "")
+        if wanted in {"minimal", "representation"}:
+            self.set_header("Preference-Applied", f"return={wanted}")
+        return wanted == "minimal"
 
     def _answer(self, body: bytes) -> None:
         self.set_header("Content-Type", JSON)
         self.write(body)
-
-    def _arguments(self) -> dict[str, list[str]]:
-        arguments: dict[str, list[str]] = {}
-        try:
-            pairs = typed.parse_form(self.request.query.encode())
-        except errors.BodyError as error:
-            raise errors.QueryError("", error.detail.replace("body", "query")) from error
-        for name, value in pairs:
-            arguments.setdefault(name, []).append(value)
-        return arguments
-
-    def _no_arguments(self) -> None:
-        for name in self._arguments():
-            raise errors.QueryError(name[:60], "this URL takes no query parameters")
-
-    def _body(self) -> Any:
-        """Parse the body: a dict from JSON, a list of pairs from a form."""
-        kind = self._content_type()
-        if kind == FORM:
-            return typed.parse_form(self.request.body)
-        data = typed.parse_json(self.request.body) if self.request.body else {}
-        if not isinstance(data, dict):
-            raise errors.BodyError("The body must be a JSON object.")
-        return data
-
-    def _content_type(self) -> str:
-        given = self.request.headers.get("Content-Type", "")
-        kind, _, parameters = given.partition(";")
-        kind = kind.strip().lower()
-        charset = re.search(r"charset=\"?([^\s;\"]+)", parameters, re.IGNORECASE)
-        if not kind:
-            # RFC 9110, 8.3: without the header, the recipient may look at the data.
-            return JSON if self.request.body.lstrip()[:1] in {b"{", b"[", b""} else FORM
-        if kind not in {JSON, FORM} or (charset and charset[1].lower() not in {"utf-8", "utf8"}):
-            _refuse_media_type()
-        return kind
-
-
-def _refuse_media_type() -> NoReturn:
-    raise tornado.web.HTTPError(415, f"The body must be {JSON} or {FORM}, in UTF-8.")
 
 
 def _document_class(arguments: tuple[Any, ...]) -> type:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from bzz.model import Aggregation, Change, Stored
 from bzz.page import Page
 
-__all__ = ["Action", "Operation", "Options", "Outcome"]
+__all__ = ["Action", "DataKind", "Operation", "Options", "Outcome"]
 
+DataKind = Literal["fields", "merge_patch", "json_patch"]
 Action = Literal["get_list", "get_instance", "create_instance", "update_instance", "delete_instance"]
 
 
@@ -57,8 +58,9 @@ class Operation:
     """One operation on one resource, as it was asked for.
 
     ``data`` is the parsed body: a dict from JSON, or a list of ``(name, value)`` pairs from a form. A
-    ``pre_`` receiver may change it in place, and what it leaves is what is decoded. ``session`` is the
-    session of the transaction that the operation is part of.
+    ``pre_`` receiver may change it in place, and what it leaves is what is decoded. ``data_kind`` says what
+    it means: ``fields`` are set, a ``merge_patch`` (RFC 7396, a dict) or a ``json_patch`` (RFC 6902, a list
+    of operations) is applied. ``session`` is the session of the transaction that the operation is part of.
 
     ``if_match`` and ``if_none_match`` are the values of these headers (RFC 9110, 13.1): the operation then
     concerns the document only in a state that the first names and the second does not. The check is part of
@@ -68,6 +70,7 @@ class Operation:
     action: Action
     key: str | None = None
     data: Any = None
+    data_kind: DataKind = "fields"
     arguments: Mapping[str, list[str]] = field(default_factory=dict)
     handler: Any = None
     session: Any = None

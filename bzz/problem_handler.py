@@ -24,6 +24,7 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.DuplicateError, 409, "duplicate"),
     (errors.ReferencedError, 409, "referenced"),
     (errors.ConflictError, 409, "conflict"),
+    (errors.PatchConflictError, 409, "patch"),
     (errors.PreconditionFailedError, 412, "precondition"),
     (errors.PreconditionRequiredError, 428, "precondition-required"),
     (errors.StorageUnavailableError, 503, "storage-unavailable"),
@@ -107,6 +108,8 @@ def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]
     if isinstance(error, errors.PreconditionFailedError):
         members["etag"] = error.etag
         members["conflicts"] = error.conflicts
+    if isinstance(error, errors.PatchConflictError):
+        members["operation"] = error.operation
     if isinstance(error, errors.HeaderError):
         members["header"] = error.header
     return error.detail, found, members

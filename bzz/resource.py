@@ -157,7 +157,7 @@ class Resource:
         return await self._listing.read(operation, whole=self._is_heard("post_get_list"))
 
     async def _get_instance(self, operation: Operation) -> Outcome:
-        await self._ask(operation)
+        await self._ask(operation, key=operation.key)
         return Outcome(after=await self._documents.find_as_named(operation))
 
     async def _create(self, operation: Operation) -> Outcome:

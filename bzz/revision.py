@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bzz import model as typed
-from bzz.errors import FieldError, ValidationError
+from bzz.errors import BodyError, FieldError, PatchConflictError, ValidationError
 from bzz.model import Assignments, FieldSpec, Schema, Stored
 from bzz.operation import Operation
 
@@ -29,14 +29,25 @@ def primary(schema: Schema) -> FieldSpec:
 def revised(schema: Schema, operation: Operation, before: Stored, *, replaces: bool) -> Any:
     """Return the document that an update asks for, made from a stored one; it is not validated yet.
 
-    With ``replaces`` the fields that the data does not mention are reset. Raises ValidationError.
+    With ``replaces`` the fields that the data does not mention are reset. Raises ValidationError, and
+    PatchConflictError for a JSON Patch that does not fit.
     """
     concrete = schema.of_stored(before)
-    assignments = _without_key(concrete, decode(schema, operation.data, creating=False), before)
+    if operation.data_kind != "fields":
+        return _patched(concrete, operation, before)
+    assignments = _without_key(concrete, decode(concrete, operation.data, creating=False), before)
     if replaces:
         assignments = {**_defaults(concrete, assignments), **assignments}
     document = typed.from_stored(concrete, before)
     typed.assign(document, assignments)
+    return document
+
+
+def _patched(schema: Schema, operation: Operation, before: Stored) -> Any:
+    shown = typed.encode(schema, before)
+    apply = typed.merge if operation.data_kind == "merge_patch" else typed.apply_operations
+    document = typed.from_stored(schema, before)
+    typed.revise(document, shown, apply(shown, operation.data))
     return document
 
 
@@ -49,7 +60,7 @@ def conflicts(
     """
     try:
         wanted = typed.to_stored(revised(schema, operation, found, replaces=replaces))
-    except ValidationError:
+    except (ValidationError, BodyError, PatchConflictError):
         return None
     concrete = schema.of_stored(found)
     differing = typed.encode_diff(concrete, typed.diff(concrete, found, wanted))

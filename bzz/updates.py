@@ -30,7 +30,7 @@ class Updates:
     async def run(self, operation: Operation) -> Outcome:
         """Change a document, and return what this very write replaced and stored."""
         target = self.documents.target(operation)
-        assignments = decode(self.schema, operation.data, creating=False)
+        assignments = self._assignments(operation)
         if assignments and self._can_write_unread(operation, assignments):
             update = typed.direct_update(self.schema, assignments)
             if update is not None:
@@ -43,12 +43,19 @@ class Updates:
                     raise self.documents.missing()
         return await self._as_read(operation)
 
+    def _assignments(self, operation: Operation) -> Assignments | None:
+        """Decode what does not depend on the document; None for what does."""
+        if self.schema.polymorphic or operation.data_kind == "json_patch":
+            return None
+        if operation.data_kind == "merge_patch":
+            return typed.merge_assignments(self.schema, operation.data)
+        return decode(self.schema, operation.data, creating=False)
+
     def _can_write_unread(self, operation: Operation, assignments: Assignments) -> bool:
-        """Tell whether an update can be checked without the document: class, key and save() are plain."""
+        """Tell whether an update can be checked without the document: key and save() are plain."""
         return (
             not operation.is_conditional
             and not self.documents.replaces(operation)
-            and not self.schema.polymorphic
             and (primary(self.schema).name,) not in assignments
             and not overridden.saves_itself(self.schema)
         )

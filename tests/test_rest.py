@@ -323,7 +323,7 @@ async def test_missing_and_malformed_keys(client: Client, method: str, key: str)
     [
         ("PUT", "", "GET, HEAD, POST, OPTIONS"),
         ("DELETE", "", "GET, HEAD, POST, OPTIONS"),
-        ("POST", "/000000000000000000000000", "GET, HEAD, PUT, DELETE, OPTIONS"),
+        ("POST", "/000000000000000000000000", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
         ("PATCH", "", "GET, HEAD, POST, OPTIONS"),
         ("BREW", "", "GET, HEAD, POST, OPTIONS"),
     ],

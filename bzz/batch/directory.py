@@ -18,6 +18,7 @@ METHODS: Mapping[tuple[str, bool], Action] = {
     ("POST", False): "create_instance",
     ("GET", True): "get_instance",
     ("PUT", True): "update_instance",
+    ("PATCH", True): "update_instance",
     ("DELETE", True): "delete_instance",
 }
 

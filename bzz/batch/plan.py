@@ -59,12 +59,18 @@ class PlannedOperation:
     key: str | None
     arguments: Mapping[str, list[str]]
 
+    @property
+    def command_name(self) -> str:
+        """What the operation does, under the name that django-routines gives it."""
+        return self.action
+
     def operation(self, handler: Any) -> Operation:
         """Return an operation to run, with data of its own that receivers may change."""
         return Operation(
             self.action,
             key=self.key,
             data=copy.deepcopy(self.body),
+            data_kind="merge_patch" if self.method == "PATCH" else "fields",
             arguments=self.arguments,
             handler=handler,
             if_match=self.if_match,

@@ -36,6 +36,7 @@ from bzz.model.document import (
 )
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
+from bzz.model.patch import apply_operations, merge
 from bzz.model.query import (
     AggregateQuery,
     Aggregation,
@@ -46,6 +47,7 @@ from bzz.model.query import (
     compile_query,
     encode_expanded,
 )
+from bzz.model.revising import merge_assignments, revise
 from bzz.model.schema import Path, Schema, Stored
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "Stored",
     "Update",
     "apply",
+    "apply_operations",
     "assign",
     "changes",
     "compile_aggregate",
@@ -84,11 +87,14 @@ __all__ = [
     "key_from_text",
     "key_to_text",
     "load",
+    "merge",
+    "merge_assignments",
     "new_document",
     "parse_form",
     "parse_json",
     "pending_references",
     "pending_sequences",
+    "revise",
     "same",
     "to_stored",
     "validate",
