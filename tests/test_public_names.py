@@ -27,8 +27,8 @@ PUBLIC = {
     "bzz.embedded": "EmbeddedMongo EmbeddedRedis",
     "bzz.errors": """
         BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
-        EmbeddedServerError ExitEarly FieldError KeyFormatError MissingDocumentError PayloadError
-        PreconditionFailedError PublishError QueryError ReferencedError StorageError StorageTimeoutError
+        EmbeddedServerError ExitEarly FieldError HeaderError KeyFormatError MissingDocumentError
+        PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError QueryError ReferencedError StorageError StorageTimeoutError
         StorageUnavailableError TransactionsUnsupportedError UnknownReceiverError UnknownSenderWarning
         UnknownSignalError UnsendableError ValidationError Veto
     """,
