@@ -28,8 +28,8 @@ PUBLIC = {
     "bzz.errors": """
         BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
         EmbeddedServerError ExitEarly FieldError HeaderError KeyFormatError MissingDocumentError
-        PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError QueryError
-        ReferencedError StorageError StorageTimeoutError
+        PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError
+        QueryError ReferencedError StorageError StorageTimeoutError
         StorageUnavailableError TransactionsUnsupportedError UnknownReceiverError UnknownSenderWarning
         UnknownSignalError UnsendableError ValidationError Veto
     """,
