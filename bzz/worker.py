@@ -1,7 +1,7 @@
 """A Celery worker that has imported the receivers, and an app set up for what bzz promises.
 
 >>> import celery
->>> app = configure(celery.Celery("shop", broker="redis://localhost"))
+>>> app = configure(celery.Celery("shop", broker="redis://localhost", set_as_current=False))
 >>> app.conf.worker_prefetch_multiplier
 1
 """

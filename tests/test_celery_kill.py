@@ -37,7 +37,7 @@ def notes(broker: str) -> Iterator[Notes]:
     notes.store.close()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("pool", ["prefork"] if TORTURE == 1 else ["prefork", "solo"])
 def test_all_are_delivered_when_the_worker_is_killed_while_receivers_run(
     notes: Notes, broker: str, mongo_url: str, pool: str
 ) -> None:

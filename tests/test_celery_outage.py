@@ -28,7 +28,7 @@ from tests.program import free_port
 from tests.serving import Client, serving
 
 #: Seconds that publishing may take in these tests.
-TIMEOUT = 0.6
+TIMEOUT = 0.4
 
 numbers = itertools.count()
 Broken = Callable[[], celery.Celery]
@@ -172,6 +172,15 @@ async def test_many_sends_cost_one_time_limit_not_many(broken: Broken) -> None:
         results = await asyncio.gather(*(signal.send_async(None) for _ in range(200)), return_exceptions=True)
     assert {type(each) for each in results} == {PublishError}
     assert time.monotonic() - began < TIMEOUT + 1
+
+
+async def test_a_silent_broker_that_speaks_amqp() -> None:
+    with silent() as url:
+        app = celery.Celery("amqp", broker=url.replace("redis:", "amqp:"), set_as_current=False)
+        began = time.monotonic()
+        with pytest.raises(PublishError, match="has not answered within 0.4 seconds"):
+            await new_signal(app, policy="raise").send_async(None)
+        assert time.monotonic() - began < TIMEOUT + 1
 
 
 @contextlib.asynccontextmanager

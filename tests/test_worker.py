@@ -162,8 +162,12 @@ def test_documents_that_cannot_be_read_now_are_an_error_of_its_own(mongo_port: i
         read_stored(Account, [ObjectId()])
 
 
-def test_a_message_waits_for_mongodb(mongo_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_waits_for_mongodb(
+    mongo_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     key = ObjectId()
+    with EmbeddedMongo(mongo_port, tmp_path / "data"):
+        Account._get_db()["queued_account"].insert_one({"_id": key, "name": "now it is there"})
     account: Any = typed.from_stored(Schema.of(Account), {"_id": key, "name": "late"})
     with EmbeddedRedis() as server:
         monkeypatch.setenv("CELERY_BROKER_URL", server.url)
@@ -174,8 +178,7 @@ def test_a_message_waits_for_mongodb(mongo_port: int, monkeypatch: pytest.Monkey
             assert notes.wait_for("postrun")[0]["state"] == "RETRY"
             assert notes.wait_for("first")[0]["order"] == "nothing to read"
             assert notes.all("see") == []
-            with EmbeddedMongo(mongo_port):
-                Account._get_db()["queued_account"].insert_one({"_id": key, "name": "now it is there"})
+            with EmbeddedMongo(mongo_port, tmp_path / "data"):
                 found = notes.wait_for("see")
                 assert found[0]["value"].name == "now it is there"
             assert worker.stop() == 0
