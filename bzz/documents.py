@@ -81,7 +81,10 @@ class Documents:
     async def create(self, operation: Operation) -> Outcome:
         """Store a new document."""
         document = typed.new_document(self.schema, decode(self.schema, operation.data, creating=True))
-        await overridden.complete(document)
+        await overridden.complete(document, counting=not operation.dry_run)
+        if operation.dry_run:
+            await self.validate(document)
+            return Outcome(after=typed.to_stored(document))
         if overridden.saves_itself(self.schema):
             after = await self.named(overridden.save_new(self.store, document, session=operation.session))
         else:
@@ -92,6 +95,8 @@ class Documents:
 
     async def delete(self, operation: Operation) -> Outcome:
         """Delete a document, exactly in the state that the operation is for."""
+        if operation.dry_run:
+            return Outcome(before=await self.find_as_named(operation))
         before = None
         if operation.if_none_match is None and operation.if_match in {None, "*"}:
             before = await self._delete_matching(operation, self.target(operation))

@@ -23,6 +23,7 @@ from bzz.delivery.hooks import Hooks
 from bzz.etag import etag_of, form_of, matches_weakly
 from bzz.operation import DataKind
 from bzz.page import Page, render_page
+from bzz.preview import preview
 from bzz.problem_handler import ProblemHandler, problem_of
 from bzz.request import (
     ACCEPT_PATCH,
@@ -41,6 +42,8 @@ __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 
 #: Options whose attribute on a handler class cannot have their own name.
 _ATTRIBUTES = {"put": "put_mode"}
+
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Routes(list[Any]):
@@ -174,6 +177,9 @@ class MongoEngineRestHandler(ProblemHandler):
         """Create a document and answer 201 with it, its URL and its key."""
         refuse_arguments(self.request)
         outcome = await self.run("create_instance", data=read_body(self.request))
+        if self.is_dry_run:
+            await self._answer_dry_run("create_instance", outcome)
+            return
         assert outcome.after is not None
         created = typed.key_to_text(self.resource.schema, outcome.after)
         self.set_status(201)
@@ -195,12 +201,18 @@ class MongoEngineRestHandler(ProblemHandler):
         outcome = await self.run(
             "update_instance", key=key, data=data, data_kind=kind, **conditions(self.request)
         )
-        await self._answer_document(outcome)
+        if self.is_dry_run:
+            await self._answer_dry_run("update_instance", outcome)
+        else:
+            await self._answer_document(outcome)
 
     async def delete(self, key: str) -> None:
         """Delete a document."""
         refuse_arguments(self.request)
-        await self.run("delete_instance", key=key, **conditions(self.request))
+        outcome = await self.run("delete_instance", key=key, **conditions(self.request))
+        if self.is_dry_run:
+            await self._answer_dry_run("delete_instance", outcome)
+            return
         self.set_status(204)
         self.clear_header("Content-Type")
 
@@ -217,7 +229,18 @@ class MongoEngineRestHandler(ProblemHandler):
 
     async def run(self, action: Action, **given: Any) -> Outcome:
         """Run one operation on the resource for this request."""
-        return await self.resource.run(Operation(action, handler=self, **given))
+        dry_run = self.is_dry_run
+        return await self.resource.run(Operation(action, handler=self, dry_run=dry_run, **given))
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether the client only wants to know what this write would do: ``Prefer: dry-run``."""
+        return self.request.method in _WRITING and "dry-run" in preferences(self.request)
+
+    async def _answer_dry_run(self, action: Action, outcome: Outcome) -> None:
+        etag = None if outcome.before is None else self.resource.etag(outcome.before)
+        self.set_header("Preference-Applied", "dry-run")
+        self._answer(await preview(self.resource.schema, action, outcome, etag=etag))
 
     def _neighbours(self, page: Page) -> None:
         """Say how many documents there are and where the pages beside this one are (RFC 8288)."""

@@ -65,6 +65,10 @@ class Operation:
     ``if_match`` and ``if_none_match`` are the values of these headers (RFC 9110, 13.1): the operation then
     concerns the document only in a state that the first names and the second does not. The check is part of
     the write.
+
+    With ``dry_run`` everything happens up to the write, and nothing from there on: receivers of ``pre_``
+    signals may veto, the result is validated, the outcome says what would be stored. Prerun, success or
+    failure, and postrun are sent, as something did run; they can see ``operation.dry_run``.
     """
 
     action: Action
@@ -76,6 +80,7 @@ class Operation:
     session: Any = None
     if_match: str | None = None
     if_none_match: str | None = None
+    dry_run: bool = False
 
     @property
     def args(self) -> tuple[Any, ...]:

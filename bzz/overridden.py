@@ -85,15 +85,16 @@ def _manager(model: type) -> QuerySetManager | None:
     return None
 
 
-async def complete(document: Any) -> None:
+async def complete(document: Any, *, counting: bool = True) -> None:
     """Add to a document what only the database knows, read in mongoengine's blocking way.
 
     That is the next value of each ``SequenceField`` without one, and the copied fields of each
-    ``CachedReferenceField`` that was set by key. Raises ValidationError for the key of no document.
+    ``CachedReferenceField`` that was set by key. Raises ValidationError for the key of no document. Drawing
+    a value counts the sequence up; with ``counting`` false none is drawn.
     """
     model: Any = type(document)
     if _needs_database(model):
-        await asyncio.to_thread(_complete, document)
+        await asyncio.to_thread(_complete, document, counting)
 
 
 @functools.cache
@@ -112,8 +113,8 @@ def _nested(field: Any) -> Iterator[Any]:
         field = getattr(field, "field", None)
 
 
-def _complete(document: Any) -> None:
-    for owner, sequence in typed.pending_sequences(document):
+def _complete(document: Any, counting: bool) -> None:
+    for owner, sequence in typed.pending_sequences(document) if counting else ():
         owner._data[sequence.name] = sequence.generate()
     for owner, spec in typed.pending_references(document):
         owner._data[spec.name] = _read(owner._data[spec.name], f"/{spec.name}")

@@ -124,7 +124,8 @@ class Resource:
     @operating
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
-        await self.store.prepare()
+        if not operation.dry_run:  # it makes indexes, which is writing
+            await self.store.prepare()
         return await self._steps[operation.action](operation)
 
     def etag(self, stored: Stored) -> str:
@@ -132,10 +133,12 @@ class Resource:
         return self._documents.etag(stored)
 
     async def tell(self, operation: Operation, outcome: Outcome) -> None:
-        """Send the post signal of what an operation did; none for an update that changed nothing."""
+        """Send the post signal of what an operation did; none if it changed nothing, or was not to."""
         action, handler = operation.action, operation.handler
         event = f"post_{action}"
         if (action == "update_instance" and not outcome.updated_fields) or not self._is_heard(event):
+            return
+        if operation.dry_run:
             return
         if action == "get_list":
             if outcome.items is None:

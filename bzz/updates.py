@@ -55,6 +55,7 @@ class Updates:
         """Tell whether an update can be checked without the document: key and save() are plain."""
         return (
             not operation.is_conditional
+            and not operation.dry_run
             and not self.documents.replaces(operation)
             and (primary(self.schema).name,) not in assignments
             and not overridden.saves_itself(self.schema)
@@ -77,8 +78,8 @@ class Updates:
         """Make one attempt to replace exactly ``before``; None when another writer was faster."""
         base = typed.to_stored(typed.from_stored(self.schema, before))
         document = revised(self.schema, operation, before, replaces=self.documents.replaces(operation))
-        await overridden.complete(document)
-        if overridden.saves_itself(self.schema):
+        await overridden.complete(document, counting=not operation.dry_run)
+        if overridden.saves_itself(self.schema) and not operation.dry_run:
             saved = await self.documents.named(
                 overridden.save_changed(self.store, document, before, session=operation.session)
             )
@@ -87,6 +88,8 @@ class Updates:
         update = typed.changes(base, typed.to_stored(document))
         if not update:
             return Outcome(before=before, after=before)
+        if operation.dry_run:
+            return self._changed(before, update.apply(before))
         replaced = await self.documents.named(
             self.store.update(self.store.exactly(before), update.command(), session=operation.session)
         )

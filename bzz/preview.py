@@ -1,0 +1,56 @@
+"""What a write would do, as JSON: the answer to ``Prefer: dry-run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from bzz import model as typed
+from bzz import overridden
+from bzz.model import Schema
+from bzz.operation import Action, Outcome
+
+__all__ = ["preview"]
+
+_STATUS: dict[Action, int] = {"create_instance": 201, "update_instance": 200, "delete_instance": 204}
+
+
+async def preview(schema: Schema, action: Action, outcome: Outcome, *, etag: str | None) -> bytes:
+    """Describe what a write would have done.
+
+    ``status`` is what it would have been answered with, ``document`` what would have been stored or deleted,
+    ``diff`` what an update would have changed. ``etag`` names the state that all of it holds for; sent as
+    ``If-Match``, it makes the write itself hold for the same. ``unchecked`` has what cannot be known without
+    writing, see :func:`unchecked`.
+    """
+    stored = outcome.before if action == "delete_instance" else outcome.after
+    assert stored is not None
+    told: dict[str, Any] = {
+        "dry_run": True,
+        "status": _STATUS[action],
+        "document": orjson.Fragment(await overridden.render(schema, stored)),
+    }
+    if action == "update_instance":
+        told["diff"] = typed.encode_diff(schema.of_stored(stored), outcome.updated_fields)
+    if etag is not None:
+        told["etag"] = etag
+    told["unchecked"] = unchecked(schema, action)
+    return orjson.dumps(told)
+
+
+def unchecked(schema: Schema, action: Action) -> list[str]:
+    """Return what only a write itself would show.
+
+    ``uniqueness``: whether a unique index refuses it. ``save`` and ``delete``: the model has a method of its
+    own for it (or delete rules, files, listeners of mongoengine's signals), which was not run. ``sequences``:
+    the next values, which were not drawn.
+    """
+    if action == "delete_instance":
+        return ["delete"] if overridden.deletes_itself(schema) else []
+    found = ["uniqueness"]
+    if overridden.saves_itself(schema):
+        found.append("save")
+    if "sequences" in schema.overrides:
+        found.append("sequences")
+    return found
