@@ -13,16 +13,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import tornado.web
 
 from bzz.batch import Directory, Limits
+from bzz.batch.directory import METHODS
 from bzz.batch.handler import BatchHandler
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
+from bzz.openapi import (
+    AssetHandler,
+    BatchTerms,
+    Description,
+    DocumentHandler,
+    Mounted,
+    PageHandler,
+    openapi,
+)
 from bzz.resource import Resource
 
 __all__ = ["Api"]
@@ -31,8 +43,10 @@ __all__ = ["Api"]
 class Api:
     """Resources below one prefix, with what belongs to all of them.
 
-    Below the prefix it mounts its resources, ``POST /batch``, ``GET /health`` and ``GET /ready``; ``batch``,
-    ``health`` and ``ready`` move them (a path) or turn them off (None). ``batch_limits`` bounds one batch.
+    Below the prefix it mounts its resources, ``POST /batch``, ``GET /openapi.json``, ``GET /docs`` (a page
+    that shows what that describes, and is there only with it), ``GET /health`` and ``GET /ready``; the
+    keywords of these names move them (a path) or turn them off (None). ``title``, ``version`` and
+    ``description`` are those of the description. ``batch_limits`` bounds one batch.
     ``client`` is an explicit asynchronous client for all resources, ``celery`` the Celery app that publishes
     what is sent from within its operations (Celery's current one unless given). Every event is a decorator
     here too, for all resources of this Api and of no other: ``@api.on_failure``.
@@ -43,24 +57,33 @@ class Api:
         prefix: str = "",
         title: str = "API",
         *,
+        version: str = "1",
+        description: str = "",
         client: Any = None,
         celery: Any = None,
         batch: str | None = "/batch",
         batch_limits: Limits | None = None,
         health: str | None = "/health",
         ready: str | None = "/ready",
+        openapi: str | None = "/openapi.json",
+        docs: str | None = "/docs",
     ) -> None:
         self.prefix = "".join(f"/{part}" for part in prefix.split("/") if part)
         self.title = title
+        self.version = version
+        self.description = description
         self.client = client
         self.hooks = Hooks(owner=self)
         self.hooks.celery = celery
         self.resources: dict[str, Resource] = {}
         self._rules: list[Any] = []
         self.batch_limits = batch_limits or Limits()
-        self._batch = None if batch is None else f"/{batch.strip('/')}"
-        self._health = health
-        self._ready = ready
+        self._batch = _place(batch)
+        self._health = _place(health)
+        self._ready = _place(ready)
+        self._openapi = _place(openapi)
+        self._docs = _place(docs) if openapi is not None else None
+        self._written: tuple[object, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Api {self.title!r} at {self.prefix or '/'}>"
@@ -84,8 +107,7 @@ class Api:
         name = routes.resource.name
         if name in self.resources:
             raise ValueError(f"this Api already has a resource {name!r}; give one of them a resource_name")
-        if self._batch == f"/{name}":
-            raise ValueError(f"the resource {name!r} is where batches are; move them: Api(batch='/other')")
+        self._refuse_clash(name)
         self.resources[name] = routes.resource
         self._rules.extend(routes)
         return routes
@@ -101,12 +123,45 @@ class Api:
         rules = list(self._rules)
         if self._batch is not None:
             given = {"directory": self.directory, "limits": self.batch_limits}
-            rules.append(tornado.web.url(self._path(self._batch), BatchHandler, given))
+            rules.append(self._rule(self._batch, BatchHandler, given))
         if self._health is not None:
-            rules.append(tornado.web.url(self._path(self._health), HealthHandler))
+            rules.append(self._rule(self._health, HealthHandler))
         if self._ready is not None:
-            rules.append(tornado.web.url(self._path(self._ready), ReadyHandler, {"check": self.check}))
+            rules.append(self._rule(self._ready, ReadyHandler, {"check": self.check}))
+        if self._openapi is not None:
+            rules.append(self._rule(self._openapi, DocumentHandler, {"document": self.openapi_bytes}))
+        if self._docs is not None:
+            page = {"title": self.title, "url": self.prefix + (self._openapi or "")}
+            place = self.prefix + self._docs
+            rules.append(self._rule(self._docs, PageHandler, {**page, "assets": place}))
+            rules.append(tornado.web.url(rf"{re.escape(place)}/[0-9a-f]+/([^/]+)", AssetHandler))
         return rules
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI 3.1 document of this Api, made anew."""
+        return openapi(
+            Description(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                prefix=self.prefix,
+                mounted=[
+                    Mounted(rule.kwargs["resource"], rule.handler_class, rule.kwargs["path"])
+                    for rule in self._rules
+                ],
+                batch=self._batch_terms(),
+                health=self._health,
+                ready=self._ready,
+                openapi=self._openapi,
+            )
+        )
+
+    def openapi_bytes(self) -> bytes:
+        """Return the document as JSON; made once, and again when a resource or a class has been added."""
+        known = [(each, *each.schema.model._subclasses) for each in self.resources.values()]
+        if self._written is None or self._written[0] != known:
+            self._written = known, orjson.dumps(self.openapi())
+        return self._written[1]
 
     def application(self, **settings: Any) -> tornado.web.Application:
         """Return a Tornado application that serves this Api; ``settings`` are Tornado's."""
@@ -118,5 +173,28 @@ class Api:
         for resource in self.resources.values():
             await resource.store.ping()
 
-    def _path(self, path: str) -> str:
-        return f"{self.prefix}/{path.strip('/')}"
+    def _rule(self, path: str, handler: Any, given: dict[str, Any] | None = None) -> Any:
+        return tornado.web.url(re.escape(self.prefix + path), handler, given)
+
+    def _batch_terms(self) -> BatchTerms | None:
+        if self._batch is None:
+            return None
+        return BatchTerms(
+            path=self._batch,
+            methods=list(dict.fromkeys(method for method, _on_item in METHODS)),
+            max_operations=self.batch_limits.max_operations,
+            timeout=self.batch_limits.timeout,
+            max_timeout=self.batch_limits.max_timeout,
+        )
+
+    def _refuse_clash(self, name: str) -> None:
+        """Raise ValueError for a resource that would hide something of the Api's own."""
+        places = {"batch": self._batch, "health": self._health, "ready": self._ready, "docs": self._docs}
+        for option, place in places.items():
+            if place == f"/{name}":
+                what = "batches are; move them" if option == "batch" else f"{option} is; move it"
+                raise ValueError(f"the resource {name!r} is where {what}: Api({option}='/other')")
+
+
+def _place(path: str | None) -> str | None:
+    return None if path is None else f"/{path.strip('/')}"

@@ -20,7 +20,7 @@ from bzz.model.json_limits import constant_default
 from bzz.model.json_untyped import FREE_KEY, untyped_input
 from bzz.model.schema import Schema
 
-__all__ = ["DIALECT", "Catalog", "Form", "json_schema"]
+__all__ = ["DIALECT", "Catalog", "Form", "is_needed", "json_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -53,7 +53,7 @@ class Catalog:
     def document(self, schema: Schema, form: Form) -> Json:
         """Return a reference to the schema of a whole document; an answer may hold any class below it."""
         if form != "output":
-            return self._refer((schema, form), schema.name + _SUFFIXES[form], self._body, schema, form)
+            return self._change(schema, form)
         if "to_dict" in schema.overrides:
             words = {"description": f"What {schema.name}.to_dict() makes of it."}
             return self._refer((schema, form), schema.name, lambda: words)
@@ -80,11 +80,29 @@ class Catalog:
         """Keep a schema of somebody else's under this name, or one that is free, and return a reference."""
         return self._refer((key,), name, lambda: schema)
 
+    def members(self, schema: Schema) -> dict[str, Json]:
+        """Return the schema of each member that an answer has of a document of exactly this class."""
+        shown = self._object(schema, "output", "required" if schema.polymorphic else None)
+        properties: dict[str, Json] = shown["properties"]
+        return properties
+
     def resolve(self, schema: Json) -> Json:
         """Return what a reference of this catalog leads to; any other schema is itself."""
         while "$ref" in schema:
             schema = self.definitions[schema["$ref"].removeprefix(self.root)]
         return schema
+
+    def _change(self, schema: Schema, form: Form) -> Json:
+        name = schema.name + _SUFFIXES[form]
+        # A document is made in the class of its resource, and changed in the class that it has.
+        classes = [Schema.of(cls) for cls in schema.subclasses.values()] if schema.polymorphic else []
+        if form == "create" or len(classes) < 2:
+            return self._refer((schema, form, "body"), name, self._body, schema, form)
+        bodies = [
+            self._refer((each, form, "body"), f"{each.name}Only{_SUFFIXES[form]}", self._body, each, form)
+            for each in classes
+        ]
+        return self._refer((schema, form), name, lambda: {"anyOf": bodies})
 
     # How they are made --------------------------------------------------------------------------------------
 
@@ -134,7 +152,7 @@ class Catalog:
             required += ["_cls"] if tag == "required" else []
         for name, spec in schema.fields.items():
             properties[name] = self._member(schema, spec, side)
-            if side == "output" or _is_needed(spec):
+            if side == "output" or is_needed(spec):
                 required.append(name)
         return self._closed(schema, side, properties, required)
 
@@ -151,7 +169,7 @@ class Catalog:
                 shown.pop("default", None)
             if is_key and form != "create":
                 shown["description"] = "Only to say which document is meant: it cannot be changed."
-            elif form != "update" and _is_needed(spec):
+            elif form != "update" and is_needed(spec):
                 required.append(name)
             properties[name] = shown
         return self._closed(schema, "input", properties, required)
@@ -185,7 +203,7 @@ def _hidden(schema: Schema) -> Json:
     return {"not": {"enum": sorted(taken | set(FREE_KEY["not"]["enum"]))}}
 
 
-def _is_needed(spec: FieldSpec) -> bool:
+def is_needed(spec: FieldSpec) -> bool:
     """Whether a body that makes a new document has to have this member."""
     return spec.required and not spec.automatic and not _fills_itself(spec)
 

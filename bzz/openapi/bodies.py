@@ -1,0 +1,142 @@
+"""The bodies that requests may have: JSON, forms, and patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bzz.model import FieldSpec, Schema
+from bzz.model.json_example import NONE, example
+from bzz.model.json_forms import Json, described, is_textual
+from bzz.model.json_schema import Catalog, Form, is_needed
+from bzz.openapi.answers import content
+
+__all__ = ["patch_content", "write_content"]
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+_POINTER: Json = {"type": "string", "format": "json-pointer", "pattern": "^(/([^/~]|~[01])*)*$"}
+_JSON_PATCH: Json = {
+    "type": "array",
+    "description": "RFC 6902.",
+    "maxItems": 1000,
+    "items": {
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": {"op": {"enum": ["add", "replace", "test"]}, "path": _POINTER, "value": {}},
+                "required": ["op", "path", "value"],
+            },
+            {
+                "type": "object",
+                "properties": {"op": {"const": "remove"}, "path": _POINTER},
+                "required": ["op", "path"],
+            },
+            {
+                "type": "object",
+                "properties": {"op": {"enum": ["move", "copy"]}, "path": _POINTER, "from": _POINTER},
+                "required": ["op", "path", "from"],
+            },
+        ]
+    },
+}
+
+
+def write_content(schema: Schema, form: Form, catalog: Catalog) -> Json:
+    """Return the media types of POST and PUT; a form only where a form can say everything that is needed."""
+    shown = catalog.document(schema, form)
+    made = example(shown, catalog, every=form != "update")
+    if form == "update":
+        made = _one_field(shown, catalog)
+    found = content(shown, None if made is NONE else made)
+    members = _form(schema, form, catalog)
+    if members is not None:
+        found[FORM_TYPE] = {
+            "schema": catalog.refer((schema, form, "form"), f"{schema.name}{form.title()}Form", members)
+        }
+    return found
+
+
+def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> Json:
+    """Return the media types of PATCH, of those that the server takes."""
+    merge: Json = {
+        "type": "object",
+        "description": "RFC 7396: what is named is changed, null is removed, embedded objects in parts.",
+        "properties": {name: {} for name in schema.fields},
+    }
+    if not schema.dynamic and not schema.polymorphic:
+        merge["additionalProperties"] = {"type": "null"}
+    change = _one_field(catalog.document(schema, "update"), catalog)
+    found: Json = {}
+    for media_type in media_types:
+        if media_type.endswith("json-patch+json"):
+            known = catalog.refer("json-patch", "JsonPatch", _JSON_PATCH)
+            steps = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in change.items()]
+            found |= content(known, steps, media_type=media_type)
+        else:
+            shown = catalog.refer((schema, "merge"), f"{schema.name}Patch", merge)
+            found |= content(shown, change, media_type=media_type)
+    return found
+
+
+def _one_field(shown: Json, catalog: Catalog) -> Any:
+    """Return an example that changes the first field of an update that can be changed."""
+    resolved = catalog.resolve(shown)
+    while "anyOf" in resolved:
+        resolved = catalog.resolve(resolved["anyOf"][0])
+    for name, member in resolved["properties"].items():
+        if "cannot be changed" in member.get("description", ""):
+            continue
+        value = example(member, catalog)
+        if value is not NONE:
+            return {name: value}
+    return {}
+
+
+# Forms ------------------------------------------------------------------------------------------------------
+
+
+def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
+    properties: dict[str, Json] = {}
+    required: list[str] = []
+    together: dict[str, list[str]] = {}
+    for name, spec, needed, siblings in _leaves(schema, "", (), form):
+        if spec is None:
+            if needed:
+                return None  # a form cannot say it, so it cannot make a document
+            continue
+        properties[name] = described(spec, "text", catalog)
+        if needed:
+            required.append(name)
+        if siblings and form != "update":
+            together[name] = siblings
+    made: Json = {"type": "object", "properties": properties}
+    if required:
+        made["required"] = required
+    if together:
+        made["dependentRequired"] = together
+    return made if schema.dynamic else {**made, "additionalProperties": False}
+
+
+def _leaves(
+    schema: Schema, prefix: str, above: tuple[Schema, ...], form: Form, *, needed_so_far: bool = True
+) -> Iterator[tuple[str, FieldSpec | None, bool, list[str]]]:
+    """Yield each dotted name with its field (None: a form cannot write it), whether a form must have it, and
+    which others must be there if it is.
+    """
+    own = [name for name, spec in schema.fields.items() if is_needed(spec) and is_textual(spec)]
+    siblings = [f"{prefix}{name}" for name in own] if prefix else []
+    for name, spec in schema.fields.items():
+        if schema.automatic_key and spec is schema.primary:
+            continue
+        needed = needed_so_far and form != "update" and is_needed(spec)
+        if spec is schema.primary and form != "create":
+            needed = False
+        at = f"{prefix}{name}"
+        if is_textual(spec):
+            yield at, spec, needed, [each for each in siblings if each != at]
+        elif spec.embedded is not None and spec.embedded not in above:
+            inner = (*above, schema)
+            yield from _leaves(spec.embedded, f"{at}.", inner, form, needed_so_far=needed)
+        else:
+            yield at, None, needed, []

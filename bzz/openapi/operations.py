@@ -1,0 +1,215 @@
+"""The paths of one resource, with every method that its handler has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from bzz import request
+from bzz.model.json_example import NONE, example
+from bzz.model.json_forms import Json
+from bzz.model.json_schema import Catalog
+from bzz.openapi.answers import HEADERS, content, kinds_for, problems
+from bzz.openapi.bodies import patch_content, write_content
+from bzz.openapi.parameters import conditional_headers, key_parameter, list_parameters, prefer_header
+from bzz.openapi.parts import part_schema
+from bzz.resource import Resource
+
+__all__ = ["Identifiers", "ResourcePaths"]
+
+_VERBS = {
+    "GET": "get",
+    "HEAD": "head",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+_SUMMARIES = {
+    ("GET", False): "A page of {name}",
+    ("HEAD", False): "The headers of a page of {name}",
+    ("POST", False): "Create one {name}",
+    ("GET", True): "One {name}",
+    ("HEAD", True): "The headers of one {name}",
+    ("PUT", True): "Change one {name}",
+    ("PATCH", True): "Change one {name} by a patch",
+    ("DELETE", True): "Delete one {name}",
+}
+
+
+class Identifiers:
+    """Identifiers of operations, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def take(self, wanted: str) -> str:
+        """Return an identifier that reads like this one and nobody else has."""
+        plain = re.sub(r"[^A-Za-z0-9_]+", "_", wanted)
+        name, number = plain, 2
+        while name in self._given:
+            name, number = f"{plain}_{number}", number + 1
+        self._given.add(name)
+        return name
+
+
+class ResourcePaths:
+    """The two paths of a resource: its collection, and one document of it.
+
+    ``handler`` is the class that serves it at ``path`` (prefix included); it is asked which methods it has.
+    """
+
+    def __init__(
+        self, resource: Resource, handler: Any, path: str, catalog: Catalog, identifiers: Identifiers
+    ) -> None:
+        self.resource = resource
+        self.schema = resource.schema
+        self.catalog = catalog
+        self._identifiers = identifiers
+        self._handler = handler
+        self._path = path
+        self._demands = bool(resource.options.require_if_match)
+        self._ids = {
+            (method, on_item): identifiers.take(self._wanted(method, on_item))
+            for on_item in (False, True)
+            for method in self.methods(on_item=on_item)
+        }
+
+    def methods(self, *, on_item: bool) -> tuple[str, ...]:
+        """Return the methods that the handler has on the collection, or on one document."""
+        asked = self._handler.__new__(self._handler)
+        asked.initialize(resource=self.resource, path=self._path)
+        asked.request = SimpleNamespace(path=f"{self._path}/key" if on_item else self._path, method="OPTIONS")
+        methods: tuple[str, ...] = asked.allowed_methods()
+        return methods
+
+    def collection(self) -> Json:
+        """Return the path item of the collection."""
+        return self._item(on_item=False)
+
+    def document(self) -> Json:
+        """Return the path item of one document."""
+        return {"parameters": [key_parameter(self.schema, self.catalog)], **self._item(on_item=True)}
+
+    def _wanted(self, method: str, on_item: bool) -> str:
+        verb = "list" if (method, on_item) == ("GET", False) else _VERBS.get(method, method.lower())
+        plural = method in {"HEAD", "OPTIONS"} and not on_item
+        return f"{verb}_{'list_' if plural else ''}{self.resource.name}"
+
+    def _item(self, *, on_item: bool) -> Json:
+        return {method.lower(): self._operation(method, on_item) for method in self.methods(on_item=on_item)}
+
+    def _operation(self, method: str, on_item: bool) -> Json:
+        name = self.resource.name
+        summary = _SUMMARIES.get((method, on_item), "Which methods there are")
+        shown: Json = {
+            "operationId": self._ids[method, on_item],
+            "summary": summary.format(name=name),
+            "tags": [name],
+        }
+        parameters = self._parameters(method, on_item)
+        if parameters:
+            shown["parameters"] = parameters
+        body = self._body(method)
+        if body is not None:
+            shown["requestBody"] = {"required": True, "content": body}
+        answers = self._answers(method, on_item)
+        if method == "HEAD":  # its answers have no body, whatever their status
+            answers = {
+                status: {k: v for k, v in each.items() if k != "content"} for status, each in answers.items()
+            }
+        shown["responses"] = answers
+        return shown
+
+    def _parameters(self, method: str, on_item: bool) -> list[Json]:
+        if method == "OPTIONS":
+            return []
+        if not on_item:
+            reads = method in {"GET", "HEAD"}
+            return list_parameters(self.schema, self.resource.options, self.catalog) if reads else []
+        demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
+        prefer = [prefer_header()] if method in {"PUT", "PATCH"} else []
+        return [*conditional_headers(demands_if_match=demands), *prefer]
+
+    def _body(self, method: str) -> Json | None:
+        if method == "POST":
+            return write_content(self.schema, "create", self.catalog)
+        if method == "PUT":
+            form: Any = "replace" if self.resource.options.put == "replace" else "update"
+            return write_content(self.schema, form, self.catalog)
+        if method == "PATCH":
+            return patch_content(self.schema, request.ACCEPT_PATCH.split(", "), self.catalog)
+        return None
+
+    # Answers ------------------------------------------------------------------------------------------------
+
+    def _answers(self, method: str, on_item: bool) -> dict[str, Json]:
+        kinds = kinds_for(method, on_item=on_item, demands_if_match=self._demands)
+        takes_body = method in {"POST", "PUT", "PATCH"}
+        refused = problems(kinds, self.catalog, statuses=[415] if takes_body else [])
+        made: Callable[[], dict[str, Json]] | None = {
+            ("GET", False): self._page,
+            ("HEAD", False): self._page,
+            ("POST", False): self._created,
+            ("GET", True): self._found,
+            ("HEAD", True): self._found,
+            ("PUT", True): self._changed,
+            ("PATCH", True): self._changed,
+            ("DELETE", True): lambda: {"204": {"description": "It is gone."}},
+        }.get((method, on_item))
+        if method == "OPTIONS":
+            names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods(on_item=on_item) else [])]
+            return {"204": _answer("The headers say it.", names)} | refused
+        return (made() if made is not None else {}) | refused
+
+    def _document(self) -> Json:
+        shown = self.catalog.document(self.schema, "output")
+        made = example(shown, self.catalog)
+        return content(shown, None if made is NONE or made is None else made)
+
+    def _page(self) -> dict[str, Json]:
+        whole = self._document()["application/json"]
+        items = part_schema(self.schema, self.resource.options, self.catalog)
+        page = content({"type": "array", "items": items}, [whole["example"]] if "example" in whole else None)
+        return {"200": _answer("One page.", ["Link", "X-Total-Count"], page)}
+
+    def _created(self) -> dict[str, Json]:
+        headers = ["Location", "X-Created-Id", "ETag", "Preference-Applied"]
+        answer = _answer(
+            "It is stored. With `Prefer: return=minimal` there is no body.", headers, self._document()
+        )
+        links = self._links()
+        return {"201": {**answer, "links": links} if links else answer}
+
+    def _links(self) -> Json:
+        """Return how the key in an answer leads to the operations on that document."""
+        if "to_dict" in self.schema.overrides:
+            return {}
+        key = f"$response.body#/{self.schema.key.name}"
+        return {
+            operation: {"operationId": operation, "parameters": {"key": key}}
+            for (method, on_item), operation in self._ids.items()
+            if on_item and method in {"GET", "PUT", "PATCH", "DELETE"}
+        }
+
+    def _found(self) -> dict[str, Json]:
+        return {
+            "200": _answer("The document.", ["ETag"], self._document()),
+            "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
+        }
+
+    def _changed(self) -> dict[str, Json]:
+        headers = ["ETag", "Preference-Applied"]
+        return {
+            "200": _answer("The document as it is now.", headers, self._document()),
+            "204": _answer("It is changed, and `Prefer: return=minimal` asked for no more.", headers),
+        }
+
+
+def _answer(description: str, headers: list[str], content: Json | None = None) -> Json:
+    shown: Json = {"description": description}
+    if headers:
+        shown["headers"] = {name: HEADERS[name] for name in headers}
+    return shown if content is None else {**shown, "content": content}

@@ -1,0 +1,137 @@
+"""The paths of an Api that belong to no resource: batches, health, and this description itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bzz.model.json_forms import Json
+from bzz.model.json_schema import Catalog
+from bzz.openapi.answers import content, plain_problem, problems
+
+__all__ = ["BatchTerms", "batch_path", "probe_path", "self_path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchTerms:
+    """Where batches are taken, with which methods, and within which limits (in seconds)."""
+
+    path: str
+    methods: Sequence[str]
+    max_operations: int
+    timeout: float
+    max_timeout: float
+
+
+def batch_path(terms: BatchTerms, catalog: Catalog) -> Json:
+    """Return the path item of batches."""
+    name = {"type": "string", "minLength": 1, "maxLength": 100}
+    operation: Json = {
+        "type": "object",
+        "properties": {
+            "method": {"enum": list(terms.methods)},
+            "path": {"type": "string", "maxLength": 4096, "pattern": "^/[^#]*$"},
+            "body": {"type": ["object", "null"]},
+            "if_match": {
+                "type": ["string", "null"],
+                "description": 'As in If-Match: tags in quotes, or "*".',
+            },
+            "switches": {"type": "array", "items": name, "maxItems": 100},
+        },
+        "required": ["method", "path"],
+        "additionalProperties": False,
+    }
+    batch: Json = {
+        "type": "object",
+        "properties": {
+            "name": {**name, "default": "batch"},
+            "operations": {"type": "array", "items": operation, "maxItems": terms.max_operations},
+            "atomic": {"type": "boolean", "default": False, "description": "All of it or nothing of it."},
+            "continue_on_error": {"type": "boolean", "default": False},
+            "switches": {"type": "array", "items": name, "maxItems": 100},
+            "timeout": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": terms.max_timeout,
+                "default": terms.timeout,
+            },
+            "options": {"type": "object", "maxProperties": 100},
+        },
+        "required": ["operations"],
+        "additionalProperties": False,
+    }
+    shown = {"name": "nightly", "operations": [{"method": "GET", "path": "/"}], "atomic": True}
+    kinds = ["body", "validation", "storage-unavailable", "storage-timeout"]
+    return {
+        "post": {
+            "operationId": "run_batch",
+            "summary": "Run a plan of operations, one after another or all in one transaction",
+            "tags": ["service"],
+            "requestBody": {
+                "required": True,
+                "content": content(catalog.refer("batch", "Batch", batch), shown),
+            },
+            "responses": {
+                "200": {
+                    "description": "The plan came to its end, whatever its operations were answered.",
+                    "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
+                },
+                **problems(kinds, catalog, statuses=[415]),
+            },
+        }
+    }
+
+
+def _report(catalog: Catalog) -> Json:
+    index = {"type": ["integer", "null"], "minimum": 0}
+    entry: Json = {
+        "type": "object",
+        "properties": {
+            "index": {"type": "integer", "minimum": 0},
+            "method": {"type": "string"},
+            "path": {"type": "string"},
+            "state": {"type": "string"},
+            "status": {
+                "type": ["integer", "null"],
+                "description": "Null while the operation does not stand.",
+            },
+            "body": {"description": "What the operation would have been answered on its own."},
+            "etag": {"type": "string"},
+            "diff": {"type": "object", "description": 'By dotted field: {"from", "to"}.'},
+            "location": {"type": "string", "format": "uri-reference"},
+            "error": plain_problem(catalog),
+        },
+        "required": ["index", "method", "path", "state", "status"],
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "atomic": {"type": "boolean"},
+            "early_exit": {"type": "boolean"},
+            "exit_operation": index,
+            "failed_operation": index,
+            "last_operation": index,
+            "operations": {"type": "array", "items": entry},
+        },
+        "required": ["name", "atomic", "early_exit", "operations"],
+    }
+
+
+def probe_path(name: str, summary: str, alive: str, catalog: Catalog, *, can_fail: bool) -> Json:
+    """Return the path item of health or readiness."""
+    shown = {"type": "object", "properties": {"status": {"const": alive}}, "required": ["status"]}
+    answers: Json = {"200": {"description": "Yes.", "content": content(shown, {"status": alive})}}
+    if can_fail:
+        answers |= {"503": problems([], catalog, statuses=[503])["503"]}
+    return {"get": {"operationId": name, "summary": summary, "tags": ["service"], "responses": answers}}
+
+
+def self_path() -> Json:
+    """Return the path item of the description."""
+    answers = {
+        "200": {"description": "An OpenAPI 3.1 document.", "content": content({"type": "object"})},
+        "304": {"description": "It is the one that `If-None-Match` names."},
+    }
+    summary = "This description"
+    return {"get": {"operationId": "openapi", "summary": summary, "tags": ["service"], "responses": answers}}
