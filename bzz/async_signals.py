@@ -127,11 +127,14 @@ class AsyncSignal(Signal):
     ) -> Results:
         """Put one task on the queue; return what receivers returned if they had to run here, usually [].
 
+        The sender may be named, as in Django: ``send(sender=Order, order=order)``.
+
         In a running event loop nothing is waited for: an error of publishing, whatever the policy, is logged.
         Anywhere else this waits for the broker, ``timeout`` seconds at most. Raises UnsendableError.
         """
         if self.is_muted:
             return []
+        sender = payload.pop("sender", sender)
         in_loop = is_in_loop()
         if in_loop and asking_blocks(self.celery):
             in_background(self.send_async(sender, **payload), f"sending {self!r}")
@@ -164,6 +167,7 @@ class AsyncSignal(Signal):
         """
         if self.is_muted:
             return []
+        sender = payload.pop("sender", sender)
         outgoing = self._outgoing(await app_for_async(self.celery), sender, payload)
         deliver = functools.partial(self._deliver, outgoing, sender, payload)
         return [] if kept_back(deliver) else await deliver()

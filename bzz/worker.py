@@ -92,6 +92,9 @@ def work(
 
     configure(app, visibility_timeout=visibility_timeout)
     chosen = list(queues) or list(dict.fromkeys([app.conf.task_default_queue, *known_queues()]))
+    # For what receivers send in turn, in whatever thread they run.
+    app.set_current()
+    app.set_default()
     worker = app.Worker(
         hostname=None,
         pool_cls=get_implementation(pool),

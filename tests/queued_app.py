@@ -45,6 +45,8 @@ counted = AsyncSignal(celery=app, queue="counted")
 failing = AsyncSignal(celery=app)
 slow = AsyncSignal(celery=app, queue="slow")
 elsewhere = AsyncSignal(celery=app, queue="elsewhere")
+relayed = AsyncSignal(celery=app)
+relayed_on = AsyncSignal(queue="usual")
 unheard = AsyncSignal(celery=app)
 
 
@@ -64,7 +66,7 @@ def where() -> dict[str, Any]:
     return {"process": os.getpid(), "thread": threading.get_ident(), "loop": loop}
 
 
-@receiver([seen, elsewhere])
+@receiver([seen, elsewhere, relayed_on])
 def see(sender: Any, value: Any = None) -> None:
     note("see", sender=sender, value=value, kind=type(value).__name__)
 
@@ -87,6 +89,17 @@ def third(order: Any) -> Any:
 
 async def fourth(order: Any) -> None:
     note("third", order=order, **where())
+
+
+@relayed.connect
+def relay(value: Any) -> None:
+    seen.send(Account, value=("from a task", value))
+    relayed_on.send(sender="the current app")
+
+
+@relayed.connect
+async def relay_in_the_loop(value: Any) -> None:
+    await seen.send_async(Account, value=("from the loop", value))
 
 
 @counted.connect

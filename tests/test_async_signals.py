@@ -498,6 +498,70 @@ def test_a_celeryconfig_module_configures_the_default_app(tmp_path: Any) -> None
     assert missing == "False\n"
 
 
+APPS = """
+import celery, os, threading
+from bzz.delivery.celery import current_app
+from bzz.errors import DeliveryError
+one = celery.Celery("one", broker="memory://")
+silent = celery.Celery("silent", broker="memory://", set_as_current=False)
+seen = []
+
+def ask():
+    try:
+        seen.append(current_app())
+    except DeliveryError as error:
+        seen.append(str(error))
+
+def ask_in_a_thread():
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+
+ask()
+ask_in_a_thread()
+print([each.main for each in seen])
+two = celery.Celery("two", broker="memory://")
+seen.clear()
+ask()
+ask_in_a_thread()
+two.set_default()
+ask_in_a_thread()
+print(seen[0].main, seen[1], seen[2].main)
+os.environ["CELERY_BROKER_URL"] = "memory://"
+two.close()
+celery._state.default_app = None
+seen.clear()
+ask_in_a_thread()
+one.close()
+ask_in_a_thread()
+print([each.main for each in seen])
+"""
+
+
+def test_the_current_app_is_found_in_every_thread() -> None:
+    first, second, third = run(APPS).splitlines()
+    assert first == "['one', 'one']"
+    assert second.startswith(
+        "two there are several Celery apps (one, two), and none is current in this thread"
+    )
+    assert second.endswith(" two")
+    assert third == "['one', 'default']", "the fallback only when there is no other"
+
+
+@unconfigured
+async def test_the_sender_may_be_named() -> None:
+    heard: list[Any] = []
+
+    @routed.connect(sender="me")
+    def hear(sender: Any, value: Any) -> None:
+        heard.append((sender, value))
+
+    routed.send(sender="me", value=1)
+    await routed.send_async(sender="me", value=2)
+    routed.send(sender="you", value=3)
+    assert heard == [("me", 1), ("me", 2)]
+
+
 def test_eager_apps_run_the_task_here() -> None:
     app = celery.Celery("eager", set_as_current=False)
     app.conf.task_always_eager = True

@@ -25,7 +25,7 @@ from bzz.storage.connection import close_clients
 from tests import queued_app
 from tests.model_documents import JSON, Everything, Level, Puppy
 from tests.program import Program
-from tests.queued_app import Account, api, counted, elsewhere, failing, seen, unheard, urgent
+from tests.queued_app import Account, api, counted, elsewhere, failing, relayed, seen, unheard, urgent
 from tests.queueing import Notes, working
 from tests.serving import Client, serving
 
@@ -198,6 +198,16 @@ def test_an_unknown_receiver_fails_visibly(notes: Notes) -> None:
 
 def only_here(instance: Any) -> None:
     raise AssertionError("this belongs into the worker")
+
+
+def test_receivers_send_in_turn(notes: Notes) -> None:
+    relayed.send(None, value=1)
+    found = notes.wait_for("see", 3)
+    assert {(each["sender"], each["value"]) for each in found} == {
+        (Account, ("from a task", 1)),
+        (Account, ("from the loop", 1)),
+        ("the current app", None),
+    }
 
 
 def test_a_signal_that_nobody_hears_is_a_task_all_the_same(notes: Notes) -> None:

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from bzz.delivery import arrival
 from bzz.delivery.publisher import Publisher
 from bzz.delivery.reading import UnreadableError
+from bzz.errors import DeliveryError
 
 __all__ = ["RECEIVER_TASK", "SIGNAL_TASK", "Broker", "asking_blocks", "broker_for", "current_app", "register"]
 
@@ -78,12 +78,36 @@ def current_app(app: Any = None) -> Any:
         if "celery" not in sys.modules and not _may_be_configured():
             return None
         try:
-            from celery._state import get_current_app  # noqa: PLC0415 - an extra, imported when needed
+            return _current_anywhere()
         except ImportError:
             return None
-        app = get_current_app()
-    conf = app.conf
-    return app if conf.broker_write_url or conf.task_always_eager else None
+    return app if _is_configured(app) else None
+
+
+def _is_configured(app: Any) -> bool:
+    return bool(app.conf.broker_write_url or app.conf.task_always_eager)
+
+
+def _current_anywhere() -> Any:
+    """Return Celery's current app, also in a thread other than the one that made it.
+
+    An app becomes the current one in the thread that makes it, usually the main one; all others get a
+    fallback that nobody has made, unless somebody calls ``app.set_default()``.
+    """
+    from celery import _state  # noqa: PLC0415 - an extra, imported when needed
+
+    state: Any = _state
+    app = state.get_current_app()
+    if app.main == "default" and not app.set_as_current:
+        made = [each for each in state._get_active_apps() if each.set_as_current and _is_configured(each)]
+        if len(made) > 1:
+            names = ", ".join(sorted(str(each.main) for each in made))
+            raise DeliveryError(
+                f"there are several Celery apps ({names}), and none is current in this thread: name one with"
+                " celery=, or call its set_default()"
+            )
+        app = made[0] if made else app
+    return app if _is_configured(app) else None
 
 
 def register(app: Any) -> dict[str, Any]:
@@ -127,8 +151,8 @@ class Broker:
         return self._publisher.submit(functools.partial(self._publish, task, message, options), timeout)
 
     def _publish(self, task: str, message: tuple[str, ...], options: dict[str, Any]) -> None:
-        # Made here and kept for the next try; where an event loop runs, asking for random bytes lets go of the
-        # interpreter's lock, and getting it back can take milliseconds.
+        # Made here and kept for the next try: asking for random bytes lets go of the interpreter's lock, and
+        # an event loop may wait milliseconds to get it back.
         options.setdefault("task_id", str(uuid.uuid4()))
         known = register(self.app)[task]
         if self.app.conf.task_always_eager:
@@ -163,7 +187,7 @@ class Broker:
             producer.connection.close()
 
 
-_brokers: WeakKeyDictionary[Any, Broker] = WeakKeyDictionary()
+_brokers: dict[Any, Broker] = {}
 _lock = threading.Lock()
 # A forked child must not close the sockets of its parent.
 _left_to_the_parent: list[Broker] = []

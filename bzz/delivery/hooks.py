@@ -92,7 +92,9 @@ class Hooks:
         if found is None:
             if event in RUN_EVENTS:
                 doc, errors, payload = RUN_EVENTS[event]
-                found = Signal(event, doc, errors=errors, providing=payload, voting=errors == "raise", local=True)
+                found = Signal(
+                    event, doc, errors=errors, providing=payload, voting=errors == "raise", local=True
+                )
             else:
                 named = _NAMED[event]
                 found = Signal(

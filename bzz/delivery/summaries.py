@@ -29,8 +29,8 @@ class Gone:
 class RequestSummary:
     """What is left of a Tornado handler in a worker: whose request it was, and for what.
 
-    ``query`` is the undecoded query string, ``request_id`` what the header ``X-Request-Id`` said, ``user``
-    the handler's ``current_user`` if it had been looked up when the signal was sent and can travel.
+    ``query`` is the undecoded query string, ``request_id`` what the answer says in ``X-Request-Id``,
+    ``user`` the handler's ``current_user`` if it had been looked up when the signal was sent and can travel.
     """
 
     method: str
@@ -54,12 +54,14 @@ class RequestSummary:
     def of(cls, handler: Any) -> RequestSummary:
         """Summarize the request of a Tornado handler."""
         request = handler.request
+        # bzz's own server gives every request an id; others know only what a client or a proxy says.
+        exchange = getattr(request.connection, "exchange", None)
         return cls(
             method=request.method or "",
             path=request.path or "",
             query=request.query or "",
             remote_ip=request.remote_ip,
-            request_id=request.headers.get("X-Request-Id"),
+            request_id=getattr(exchange, "request_id", None) or request.headers.get("X-Request-Id"),
             # The property itself may look the user up, which is the handler's to decide.
             user=getattr(handler, "_current_user", None),
         )
