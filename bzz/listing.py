@@ -64,16 +64,8 @@ class Listing:
 
     async def _page(self, query: ListQuery, session: Any, *, whole: bool) -> Page:
         matching = _both(overridden.scope(self.schema), query.filter)
-        projection = query.projection.paths if query.projection and not whole else None
         try:
-            found = await self.store.find(
-                _both(matching, query.walk.position) if query.walk else matching,
-                sort=query.sort or None,
-                skip=query.skip,
-                limit=query.limit + 1,  # the one too many says that there is a next page
-                session=session,
-                projection=projection,
-            )
+            found = await self._read(query, matching, session, whole=whole)
         except StorageError as error:
             _blame_polygons(query.polygons, error)
             raise
@@ -83,6 +75,24 @@ class Listing:
         await self._expand(query.links.values(), items, session)
         total = await self._count(query, matching, session) if query.count else None
         return Page(items=items, query=query, more=len(found) > query.limit, total=total)
+
+    async def _read(
+        self, query: ListQuery, matching: Mapping[str, Any], session: Any, *, whole: bool
+    ) -> list[Stored]:
+        """Return the documents of a page and, if there is one, the next: so one knows that there is."""
+        found: list[Stored] = []
+        for position in query.walk.positions if query.walk else [{}]:
+            found += await self.store.find(
+                _both(matching, position),
+                sort=query.sort or None,
+                skip=query.skip,
+                limit=query.limit + 1 - len(found),
+                session=session,
+                projection=query.projection.paths if query.projection and not whole else None,
+            )
+            if len(found) > query.limit:
+                break
+        return found
 
     async def _count(self, query: ListQuery, matching: Mapping[str, Any], session: Any) -> int:
         if query.count == "estimated" and not matching and session is None:

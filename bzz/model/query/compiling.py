@@ -27,7 +27,7 @@ _NEAR = frozenset({"$near", "$nearSphere"})
 class ListQuery:
     """A compiled query: a filter for the driver, an order, and one page of the result.
 
-    With a cursor there is a ``walk``, whose ``position`` is a filter of its own, and ``sort`` is the order in
+    With a cursor there is a ``walk``, whose ``positions`` are filters besides, and ``sort`` is the order in
     which MongoDB reads, which for a page before a cursor is the opposite of the one asked for.
     ``polygons`` are parameters with a value that MongoDB may still refuse: it may cross itself.
     """

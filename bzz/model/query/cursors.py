@@ -62,9 +62,9 @@ class Walk:
         return reverse(self.keys) if self.backwards else self.keys
 
     @property
-    def position(self) -> dict[str, Any]:
-        """The filter of what lies beyond the start."""
-        return beyond(self.order, self.start.values) if self.start is not None else {}
+    def positions(self) -> list[dict[str, Any]]:
+        """The filters of what lies beyond the start, to be read one after another."""
+        return [{}] if self.start is None else beyond(self.order, self.start.values)
 
     def cursor(self, stored: Mapping[str, Any], *, backwards: bool) -> str:
         """Return the cursor of the page after this document, or of the one before it."""

@@ -72,24 +72,30 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def beyond(keys: Sequence[SortKey], values: Sequence[Any]) -> dict[str, Any]:
-    """Return the filter of what comes after a position, exactly as MongoDB sorts.
+def beyond(keys: Sequence[SortKey], values: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return filters of what comes after a position, exactly as MongoDB sorts: to be read one after another.
 
     ``$gt`` alone would stop at the end of a type: it finds no text after a number and nothing before a
     number that is null. ``$expr`` compares across types, as a sort does, and has index bounds for it.
+
+    Usually this is one filter. MongoDB answers its ``$or`` from an index by merging (SORT_MERGE, seen in
+    6.0.5), and there it tells null from missing, which a sort does not: documents come in the wrong order.
+    Where that can happen there are several filters, each of a range that has no need to be merged.
 
     Source: https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/
     """
     ways: list[dict[str, Any]] = []
     same: dict[str, Any] = {}
+    ways_from_null = 0
     for (path, direction), value in zip(keys, values, strict=True):
         further = _further(path, direction, value)
         if further is not None:
-            ways.append({**same, "$expr": further})
+            ways.insert(0, {**same, "$expr": further})
+            ways_from_null += {"$eq": None} in same.values()
         same[path] = {"$eq": value}
-    if not ways:
-        return {"_id": {"$in": []}}
-    return ways[0] if len(ways) == 1 else {"$or": ways}
+    if len(ways) < 2 or ways_from_null > 1:
+        return ways
+    return [{"$or": ways}]
 
 
 def _further(path: str, direction: int, value: Any) -> dict[str, Any] | None:
