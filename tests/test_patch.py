@@ -894,6 +894,9 @@ async def test_return_minimal(client: Client, prefer: str) -> None:
         ("return=other", None),
         ("respond-async, wait=10", None),
         (',;="', None),
+        ('x="a, return=minimal"', None),
+        ('x="a\\", return=minimal', None),
+        ("a" * 8000 + '"' + '","' * 2000, None),
     ],
 )
 async def test_other_preferences(client: Client, prefer: str, applied: str | None) -> None:
