@@ -13,8 +13,9 @@ from bzz.batch.directory import Directory
 from bzz.batch.plan import Limits, read_request
 from bzz.batch.report import report
 from bzz.batch.runner import Batch
-from bzz.errors import Veto
+from bzz.errors import HeaderError, Veto
 from bzz.mongoengine_handler import ProblemHandler
+from bzz.request import preferences
 
 __all__ = ["BatchHandler"]
 
@@ -51,6 +52,9 @@ class BatchHandler(ProblemHandler):
 
     async def post(self) -> None:
         """Run the batch in the body."""
+        if "dry-run" in preferences(self.request):
+            # A preference may be ignored (RFC 7240, 2), but nobody who says this one wants it to be.
+            raise HeaderError("Prefer", "A batch cannot be tried without doing it.")
         batch = Batch(read_request(self._body(), self.directory, self.limits), handler=self)
         try:
             await batch.run()
