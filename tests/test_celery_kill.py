@@ -74,7 +74,6 @@ def test_a_killed_child_costs_nothing_but_another_delivery(notes: Notes, broker:
         notes.wait_for("ended")
 
 
-@pytest.mark.skipif(TORTURE == 1, reason="the moments are random: only with BZZ_TORTURE")
 @pytest.mark.parametrize("attempt", range(min(TORTURE, 10)))
 def test_kills_at_random_moments(notes: Notes, broker: str, mongo_url: str, attempt: int) -> None:
     """A message that Redis has handed out and Kombu has not yet written down is lost with its worker.
