@@ -111,6 +111,10 @@ class DecimalSpec(FieldSpec):
     MongoDB would give back another one.
     """
 
+    def __init__(self, field: Any, name: str | None = None) -> None:
+        super().__init__(field, name)
+        self.ordered = not field.force_string  # texts compare by their digits: "10" is less than "9"
+
     def decode(self, value: Any, pointer: str) -> Any:
         number = decode_decimal(value, pointer)
         try:

@@ -13,12 +13,20 @@ MAX_PATH = 32
 
 
 class Found(NamedTuple):
-    """A declared field: its dotted name, its path in MongoDB, and whether a list is, or is on, the way."""
+    """A declared field: its dotted name and its path in MongoDB.
+
+    ``below_list`` says that a list is on the way, so that a document may have several of it.
+    """
 
     name: str
     path: str
     spec: FieldSpec
-    in_list: bool
+    below_list: bool
+
+    @property
+    def in_list(self) -> bool:
+        """Whether a list is on the way, or is what is found."""
+        return self.below_list or self.spec.repeatable
 
     @property
     def element(self) -> FieldSpec:
@@ -44,12 +52,12 @@ def find(schema: Schema, name: str) -> Found | None:
     names: list[str] = []
     at: Schema | None = schema
     spec: FieldSpec | None = None
-    in_list = False
+    below_list = False
     for part in parts:
+        below_list = below_list or (spec is not None and spec.repeatable)
         spec = at.fields.get(part) if at is not None else None
         if spec is None:
             return None
         names.append(spec.db_name)
         at = spec.embedded or (element_of(spec).embedded if spec.repeatable else None)
-        in_list = in_list or spec.repeatable
-    return Found(name, ".".join(names), spec, in_list) if spec is not None else None
+    return Found(name, ".".join(names), spec, below_list) if spec is not None else None

@@ -25,6 +25,11 @@ Condition = tuple[str, dict[str, Any]]
 
 _COMPARISONS = {"eq": "$eq", "ne": "$ne", "lt": "$lt", "lte": "$lte", "gt": "$gt", "gte": "$gte"}
 _SETS = {"in": "$in", "nin": "$nin"}
+# All types of BSON but null, and undefined, which nobody can store any more.
+_ANY_VALUE = [
+    *("number", "string", "object", "array", "binData", "objectId", "bool", "date", "regex", "timestamp"),
+    *("javascript", "javascriptWithScope", "symbol", "dbPointer", "minKey", "maxKey"),
+]
 _PATTERNS = {"startswith": ("^", ""), "contains": ("", ""), "icontains": ("", "i")}
 
 
@@ -82,7 +87,7 @@ def _split(rules: QueryRules, name: str) -> tuple[Found, str]:
 def _condition(found: Found, operator: str, texts: list[str]) -> tuple[str, dict[str, Any]]:
     element = found.element
     if operator == "exists":
-        return "", _exists(_single(texts))
+        return "", _exists(_single(texts), below_list=found.below_list)
     if operator in PLACE_OPERATORS:
         if problem := check_place(element, operator):
             raise _UnsuitableError(f"{operator} {problem}")
@@ -124,11 +129,15 @@ def _value(spec: FieldSpec, text: str) -> tuple[str, Any]:
     return suffix, stored
 
 
-def _exists(text: str) -> dict[str, Any]:
+def _exists(text: str, *, below_list: bool) -> dict[str, Any]:
     if text not in ("true", "false", "1", "0"):
         raise _UnsuitableError("expected true, false, 1 or 0")
+    wanted = text in ("true", "1")
+    if below_list:
+        # One of several is enough; $exists and $ne would want it of all, and an empty list to be neither.
+        return {"$type": _ANY_VALUE} if wanted else {"$not": {"$type": _ANY_VALUE}}
     # Null and missing are the same to everybody else in bzz, so they are here.
-    return {"$exists": True, "$ne": None} if text in ("true", "1") else {"$eq": None}
+    return {"$exists": True, "$ne": None} if wanted else {"$eq": None}
 
 
 def _pattern(spec: FieldSpec, operator: str, text: str) -> dict[str, Any]:
