@@ -265,14 +265,9 @@ def test_filters_find_the_rows_that_a_naive_evaluator_finds(
         for leaf in [*each["leaves"], *([each["leaf"]] if "leaf" in each else [])]:
             leaf.setdefault("words", [])
     for query in queries:
-        arguments: dict[str, list[str]] = {}
-        kept = [
-            each
-            for each in query
-            if f"{each[0]}__{each[1]}" not in arguments
-            and not arguments.update({f"{each[0]}__{each[1]}": each[2]})
-        ]
+        conditions = {f"{name}__{operator}": (name, operator, texts) for name, operator, texts in query}
+        arguments = {parameter: texts for parameter, (_, _, texts) in conditions.items()}
         found = rows.find(model.compile_query(ROW, arguments, rules=RULES).filter)
         assert {each["_id"] for each in found} == {
-            body["number"] for body in complete if all(holds(body, *each) for each in kept)
+            body["number"] for body in complete if all(holds(body, *each) for each in conditions.values())
         }, arguments
