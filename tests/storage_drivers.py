@@ -12,6 +12,8 @@ from pymongo import AsyncMongoClient, monitoring
 
 KINDS = {"pymongo": AsyncMongoClient, "motor-asyncio": AsyncIOMotorClient, "motor-tornado": MotorClient}
 DRIVERS = ["derived", *KINDS]
+# One of each family, where the third would only repeat the second.
+FAMILIES = ["derived", "motor-asyncio"]
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import socket
@@ -184,10 +183,11 @@ def test_loops_that_are_closed_are_let_go() -> None:
     async def use() -> Any:
         return client_for("a").client
 
-    for _ in range(5):
-        asyncio.run(use())
-        gc.collect()
-    assert len(connection._clients) <= 1
+    loops = [asyncio.new_event_loop() for _ in range(5)]
+    for loop in loops:
+        loop.run_until_complete(use())
+        loop.close()
+    assert len(connection._clients) == 1
 
 
 async def test_closed_clients_are_made_again() -> None:

@@ -16,7 +16,7 @@ from pymongo import errors as pymongo_errors
 from bzz import errors
 from bzz.storage import Store
 from bzz.storage.errors import has_label, is_transient, translate, translate_write
-from tests.storage_drivers import DRIVERS, explicit_client
+from tests.storage_drivers import FAMILIES, explicit_client
 
 MEGABYTE = 2**20
 
@@ -35,7 +35,7 @@ class Thing(mongoengine.DynamicDocument):
     }
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=FAMILIES)
 async def store(request: pytest.FixtureRequest, database: str, mongo_url: str) -> AsyncIterator[Store]:
     async with explicit_client(request.param, mongo_url) as client:
         store = Store(Thing, client=client)

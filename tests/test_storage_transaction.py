@@ -119,7 +119,7 @@ async def test_who_never_wins_is_told_so_in_time(store: Store) -> None:
     started = asyncio.get_running_loop().time()
     with pytest.raises(ConflictError):
         await store.run_in_transaction(hopeless, 0.7)
-    assert asyncio.get_running_loop().time() - started < 1.5
+    assert asyncio.get_running_loop().time() - started < 2.5
     assert (await money(store))[1] == 0
 
 

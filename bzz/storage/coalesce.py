@@ -127,6 +127,8 @@ class ReadCoalescer:
             self._lanes.start(self._alone(each))
 
     async def _alone(self, request: Waiting[_Key]) -> None:
+        if request.answer.done():
+            return
         try:
             request.settle(await self._find(request.item))
         except Exception as error:
@@ -205,6 +207,8 @@ class InsertCoalescer:
             self._lanes.start(self._alone(each))
 
     async def _alone(self, request: Waiting[bytes]) -> None:
+        if request.answer.done():
+            return
         try:
             await self._insert(RawBSONDocument(request.item))
             request.settle(None)

@@ -29,6 +29,7 @@ from bzz.storage.connection import client_for, settings_of
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translate
 from bzz.storage.guard import exactly
+from bzz.storage.limit import TimeLimit
 from bzz.storage.transaction import run_in_transaction, transaction
 
 __all__ = ["Store", "Stored", "exactly"]
@@ -263,7 +264,7 @@ class Store:
         current = self._current()
         collection = current.collection
         try:
-            async with asyncio.timeout(self.timeout):
+            async with TimeLimit(self.timeout):
                 # The driver's own limit costs it 30 µs. A read carries max_time_ms itself and can be cut off
                 # at any time; Motor's threads cannot.
                 own = not reads or current.driver.is_motor

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from bzz.errors import BzzError, TransactionsUnsupportedError
+from bzz.errors import BzzError, StorageTimeoutError, TransactionsUnsupportedError
 from bzz.storage.driver import Driver
 from bzz.storage.errors import has_label, too_late, translate
+from bzz.storage.limit import TimeLimit
 
 __all__ = ["run_in_transaction", "transaction"]
 
@@ -49,9 +50,9 @@ async def run_in_transaction(
             async with transaction(driver, ends - time.monotonic()) as session:
                 return await callback(session)
         except (BzzError, PyMongoError) as error:
+            if conflict is not None and isinstance(error, StorageTimeoutError) and time.monotonic() >= ends:
+                raise conflict from error
             if not has_label(error, "TransientTransactionError"):
-                if conflict is not None and time.monotonic() >= ends:
-                    raise conflict from error
                 raise
             conflict = error
         jitter = random.uniform(0.5, 1) * pause  # noqa: S311 - no secret
@@ -69,7 +70,7 @@ async def transaction(driver: Driver, deadline_seconds: float) -> AsyncIterator[
     known is repeated, which MongoDB makes safe.
     """
     ends = time.monotonic() + deadline_seconds
-    limit = asyncio.timeout(deadline_seconds)
+    limit = TimeLimit(deadline_seconds)
     try:
         async with limit:
             await _require_transactions(driver, deadline_seconds)
@@ -84,7 +85,7 @@ async def transaction(driver: Driver, deadline_seconds: float) -> AsyncIterator[
             finally:
                 await _give_back(driver, session, in_doubt, ends)
     except TimeoutError as error:
-        if not limit.expired():
+        if not limit.expired:
             raise
         raise too_late(driver.sees_a_server, "The transaction did not end in time.") from error
 
