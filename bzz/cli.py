@@ -205,6 +205,26 @@ def batch(file: Any, name: str, switches: tuple[str, ...], as_json: bool, **mong
         raise SystemExit(1)
 
 
+@main.command()
+@click.argument("name", metavar="MODULE:API")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
+def openapi(name: str, output: Path | None) -> None:
+    """Print the OpenAPI 3.1 description of the Api that MODULE has under the name API, as JSON.
+
+    It is made from the models: no MongoDB is needed, unless the module itself reads from one.
+    """
+    import orjson  # noqa: PLC0415
+
+    found = target(name)
+    if not hasattr(found, "openapi"):
+        raise click.BadParameter(f"{name} is not a bzz.Api.", param_hint="MODULE:API")
+    text = orjson.dumps(found.openapi(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_bytes(text)
+
+
 # what other commands use
 
 

@@ -36,14 +36,14 @@ from bzz.model.schema import Schema
 from bzz.model.temporal import ComplexDateTimeSpec, DateSpec, DateTimeSpec
 from bzz.model.untyped import encode_plain
 
-__all__ = ["Json", "Referrer", "Side", "described", "form", "is_textual", "nullable"]
+__all__ = ["Json", "Referrer", "Side", "described", "form", "is_textual", "nullable", "or_empty"]
 
 Json = dict[str, Any]
 Side = Literal["output", "input", "text"]
 
 INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
 KEY_TYPES = ["string", "number", "boolean", "object"]
-DECIMAL_INPUT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,5})?$"
+DECIMAL_INPUT = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 DECIMAL_OUTPUT = r"^-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$"
 UTC = "RFC 3339; without an offset it is UTC."
 
@@ -98,6 +98,11 @@ def is_textual(spec: FieldSpec) -> bool:
     if isinstance(spec, ListSpec):
         return is_textual(spec.items)
     return not isinstance(spec, (MapSpec, EmbeddedSpec, GenericEmbeddedSpec, GeoJsonSpec, GeoPointSpec))
+
+
+def or_empty(shown: Json) -> Json:
+    """Return the schema of a text that may also be empty, which is how a form or a query says null."""
+    return {"anyOf": [shown, {"const": "", "description": "None."}]}
 
 
 @singledispatch

@@ -20,7 +20,7 @@ from bzz.model.json_limits import constant_default
 from bzz.model.json_untyped import FREE_KEY, untyped_input
 from bzz.model.schema import Schema
 
-__all__ = ["DIALECT", "Catalog", "Form", "is_needed", "json_schema"]
+__all__ = ["DIALECT", "Catalog", "Form", "is_needed", "json_schema", "takes_null"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -181,7 +181,7 @@ class Catalog:
             if is_key and schema.automatic_key:
                 shown = {**shown, "readOnly": True}
             return shown if is_key or spec.required else nullable(shown)
-        shown = shown if is_key or not _takes_null(spec) else nullable(shown)
+        shown = shown if is_key or not takes_null(spec) else nullable(shown)
         default = constant_default(spec)
         return shown if default is None else {**shown, "default": default}
 
@@ -208,7 +208,8 @@ def is_needed(spec: FieldSpec) -> bool:
     return spec.required and not spec.automatic and not _fills_itself(spec)
 
 
-def _takes_null(spec: FieldSpec) -> bool:
+def takes_null(spec: FieldSpec) -> bool:
+    """Whether a body may say that this member has no value."""
     return not spec.required or spec.automatic or (_fills_itself(spec) and not spec.field.null)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from bzz.model import FieldSpec, Schema
 from bzz.model.json_example import NONE, example
-from bzz.model.json_forms import Json, described, is_textual
-from bzz.model.json_schema import Catalog, Form, is_needed
+from bzz.model.json_forms import Json, described, is_textual, or_empty
+from bzz.model.json_schema import Catalog, Form, is_needed, takes_null
 from bzz.openapi.answers import content
 
 __all__ = ["patch_content", "write_content"]
@@ -66,7 +66,9 @@ def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> J
     }
     if not schema.dynamic and not schema.polymorphic:
         merge["additionalProperties"] = {"type": "null"}
-    change = _one_field(catalog.document(schema, "update"), catalog)
+    # Only for the example: what a PUT may hold is perhaps no part of the document.
+    aside = Catalog("#/")
+    change = _one_field(aside.document(schema, "update"), aside)
     found: Json = {}
     for media_type in media_types:
         if media_type.endswith("json-patch+json"):
@@ -105,7 +107,8 @@ def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
             if needed:
                 return None  # a form cannot say it, so it cannot make a document
             continue
-        properties[name] = described(spec, "text", catalog)
+        shown = described(spec, "text", catalog)
+        properties[name] = _or_nothing(spec, shown) if takes_null(spec) else shown
         if needed:
             required.append(name)
         if siblings and form != "update":
@@ -116,6 +119,16 @@ def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
     if together:
         made["dependentRequired"] = together
     return made if schema.dynamic else {**made, "additionalProperties": False}
+
+
+def _or_nothing(spec: FieldSpec, shown: Json) -> Json:
+    """Return the schema of a value that a form may also leave empty; of a text that is a text."""
+    if spec.textual:
+        return shown
+    if not spec.repeatable:
+        return or_empty(shown)
+    nothing = {"type": "array", "items": {"const": ""}, "minItems": 1, "maxItems": 1}
+    return shown if spec.item is None or spec.item.textual else {"anyOf": [shown, nothing]}
 
 
 def _leaves(

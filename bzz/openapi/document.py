@@ -9,7 +9,7 @@ from typing import Any
 
 from bzz.model import Schema
 from bzz.model.json_forms import Json
-from bzz.model.json_schema import DIALECT, Catalog
+from bzz.model.json_schema import Catalog
 from bzz.openapi.operations import Identifiers, ResourcePaths
 from bzz.openapi.service import BatchTerms, batch_path, probe_path, self_path
 from bzz.openapi.webhooks import webhooks
@@ -52,11 +52,13 @@ def openapi(described: Description) -> Json:
     identifiers = Identifiers()
     paths: Json = {}
     heard: Json = {}
+    parameters: Json = {}
     for each in described.mounted:
         one = ResourcePaths(each.resource, each.handler, each.path, catalog, identifiers)
         path = each.path.removeprefix(described.prefix)
         paths[path] = one.collection()
         paths[f"{path}/{{key}}"] = one.document()
+        parameters |= one.parameters
         heard |= webhooks(one, catalog, identifiers)
     paths |= _service(described, catalog)
     info: Json = {"title": described.title, "version": described.version}
@@ -64,21 +66,21 @@ def openapi(described: Description) -> Json:
         info["description"] = described.description
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": DIALECT,
         "info": info,
         "servers": [{"url": described.prefix or "/"}],
         "tags": [_tag(each.resource) for each in described.mounted]
         + [{"name": "service", "description": "What belongs to no resource."}],
         "paths": paths,
         "webhooks": heard,
-        "components": {"schemas": catalog.definitions},
+        "components": {"schemas": catalog.definitions, "parameters": parameters},
     }
 
 
 def _service(described: Description, catalog: Catalog) -> Json:
     paths: Json = {}
+    first = next((each.path for each in described.mounted), None)
     if described.batch is not None:
-        paths[described.batch.path] = batch_path(described.batch, catalog)
+        paths[described.batch.path] = batch_path(described.batch, catalog, like=first)
     if described.health is not None:
         alive = "Whether the process is alive"
         paths[described.health] = probe_path("health", alive, "alive", catalog, can_fail=False)

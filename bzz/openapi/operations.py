@@ -59,6 +59,7 @@ class ResourcePaths:
     """The two paths of a resource: its collection, and one document of it.
 
     ``handler`` is the class that serves it at ``path`` (prefix included); it is asked which methods it has.
+    ``parameters`` has, once the collection was asked for, what it refers to.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ResourcePaths:
         self.schema = resource.schema
         self.catalog = catalog
         self._identifiers = identifiers
+        self.parameters: Json = {}
         self._handler = handler
         self._path = path
         self._demands = bool(resource.options.require_if_match)
@@ -91,7 +93,7 @@ class ResourcePaths:
 
     def document(self) -> Json:
         """Return the path item of one document."""
-        return {"parameters": [key_parameter(self.schema, self.catalog)], **self._item(on_item=True)}
+        return self._item(on_item=True)
 
     def _wanted(self, method: str, on_item: bool) -> str:
         verb = "list" if (method, on_item) == ("GET", False) else _VERBS.get(method, method.lower())
@@ -114,7 +116,7 @@ class ResourcePaths:
             shown["parameters"] = parameters
         body = self._body(method)
         if body is not None:
-            shown["requestBody"] = {"required": True, "content": body}
+            shown["requestBody"] = {"required": self._needs_body(method), "content": body}
         answers = self._answers(method, on_item)
         if method == "HEAD":  # its answers have no body, whatever their status
             answers = {
@@ -124,24 +126,43 @@ class ResourcePaths:
         return shown
 
     def _parameters(self, method: str, on_item: bool) -> list[Json]:
-        if method == "OPTIONS":
-            return []
+        if on_item and method == "OPTIONS":
+            return [key_parameter(self.schema, self.catalog, is_read=False)]
         if not on_item:
             reads = method in {"GET", "HEAD"}
-            return list_parameters(self.schema, self.resource.options, self.catalog) if reads else []
+            return self._shared_parameters() if reads else []
         demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
         prefer = [prefer_header()] if method in {"PUT", "PATCH"} else []
-        return [*conditional_headers(demands_if_match=demands), *prefer]
+        key = key_parameter(self.schema, self.catalog)
+        return [key, *conditional_headers(demands_if_match=demands), *prefer]
+
+    def _shared_parameters(self) -> list[Json]:
+        """Return references to the parameters of the list, which stand once in the document."""
+        if not self.parameters:
+            shown = list_parameters(self.schema, self.resource.options, self.catalog)
+            name = self.resource.name
+            self.parameters = {self._identifiers.take(f"{name}_by_{each['name']}"): each for each in shown}
+        return [{"$ref": f"#/components/parameters/{name}"} for name in self.parameters]
 
     def _body(self, method: str) -> Json | None:
         if method == "POST":
             return write_content(self.schema, "create", self.catalog)
         if method == "PUT":
-            form: Any = "replace" if self.resource.options.put == "replace" else "update"
-            return write_content(self.schema, form, self.catalog)
+            return write_content(self.schema, self._put_form, self.catalog)
         if method == "PATCH":
             return patch_content(self.schema, request.ACCEPT_PATCH.split(", "), self.catalog)
         return None
+
+    def _needs_body(self, method: str) -> bool:
+        """Whether no body at all is refused; otherwise it is an object without members."""
+        form: Any = "create" if method == "POST" else self._put_form
+        return method == "PATCH" or bool(
+            self.catalog.resolve(self.catalog.document(self.schema, form)).get("required")
+        )
+
+    @property
+    def _put_form(self) -> Any:
+        return "replace" if self.resource.options.put == "replace" else "update"
 
     # Answers ------------------------------------------------------------------------------------------------
 

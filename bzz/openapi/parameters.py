@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bzz.listing import rules_for
 from bzz.model import FieldSpec, QueryRules, Schema
 from bzz.model.field import CustomSpec
-from bzz.model.json_forms import Json, form, is_textual
+from bzz.model.json_forms import Json, form, is_textual, or_empty
 from bzz.model.json_schema import Catalog
 from bzz.model.query.parameters import MAX_BYTES, RESERVED
 from bzz.model.query.paths import find
@@ -18,7 +18,8 @@ from bzz.operation import Options
 __all__ = ["conditional_headers", "key_parameter", "list_parameters", "prefer_header"]
 
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS: Json = {"type": "string", "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"}
+_TAGS: Json = {"type": "string", "pattern": rf"^\*$|^{_TAG}( *, *{_TAG})*$"}
+_EXAMPLES = {"If-Match": "*", "If-None-Match": '"5d41402abc4b2a76b9719d911017c592"'}
 _MEANINGS = {
     "eq": "equal to this",
     "ne": "not equal to this",
@@ -40,10 +41,10 @@ _MEANINGS = {
 _NUMBERS = {"near": (2, 3), "within_circle": (3, 3), "within_box": (4, 4), "within_polygon": (6, 200)}
 
 
-def key_parameter(schema: Schema, catalog: Catalog) -> Json:
-    """Return the parameter of the path that says which document is meant."""
-    shown = form(schema.key, "text", catalog)
-    if shown.get("type") == "string" and "pattern" not in shown:
+def key_parameter(schema: Schema, catalog: Catalog, *, is_read: bool = True) -> Json:
+    """Return the parameter of the path that says which document is meant; OPTIONS does not read it."""
+    shown = form(schema.key, "text", catalog) if is_read else {"type": "string", "minLength": 1}
+    if is_read and shown.get("type") == "string" and "pattern" not in shown:
         shown = {**shown, "minLength": 1, "maxLength": 1024}
     described = f"The {schema.key.name} of the {schema.name}."
     return {"name": "key", "in": "path", "required": True, "description": described, "schema": shown}
@@ -60,7 +61,7 @@ def conditional_headers(*, demands_if_match: bool) -> list[Json]:
             "name": name,
             "in": "header",
             "description": described,
-            "schema": _TAGS,
+            "schema": {**_TAGS, "examples": [_EXAMPLES[name]]},
             **({"required": True} if demands_if_match and name == "If-Match" else {}),
         }
         for name, described in words.items()
@@ -172,9 +173,11 @@ def _value(element: FieldSpec, operator: str, catalog: Catalog) -> Json:
     if operator in PLACE_OPERATORS:
         least, most = _NUMBERS[operator]
         return {"type": "array", "items": {"type": "number"}, "minItems": least, "maxItems": most}
-    shown = form(element, "text", catalog)
+    shown = {name: each for name, each in form(element, "text", catalog).items() if name != "examples"}
     if shown.get("type") == "string" and "pattern" not in shown:
         shown = {"maxLength": MAX_BYTES, **shown}
+    if operator in {"eq", "ne", "in", "nin"} and not element.textual:
+        shown = or_empty(shown)
     if operator not in {"in", "nin"}:
         return shown
     return {"type": "array", "items": shown, "minItems": 1, "maxItems": MAX_VALUES}

@@ -23,8 +23,8 @@ class BatchTerms:
     max_timeout: float
 
 
-def batch_path(terms: BatchTerms, catalog: Catalog) -> Json:
-    """Return the path item of batches."""
+def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json:
+    """Return the path item of batches; ``like`` is the path of a collection, for the example."""
     name = {"type": "string", "minLength": 1, "maxLength": 100}
     operation: Json = {
         "type": "object",
@@ -60,7 +60,8 @@ def batch_path(terms: BatchTerms, catalog: Catalog) -> Json:
         "required": ["operations"],
         "additionalProperties": False,
     }
-    shown = {"name": "nightly", "operations": [{"method": "GET", "path": "/"}], "atomic": True}
+    operations = [] if like is None else [{"method": "GET", "path": like}]
+    shown = {"name": "nightly", "operations": operations, "atomic": False}
     kinds = ["body", "validation", "storage-unavailable", "storage-timeout"]
     return {
         "post": {
