@@ -227,6 +227,13 @@ OPTED_INTO: list[Any] = [
     ({"location__within_polygon": "5,45, 10,45, 10,52, 5,52, 5,45"}, ["Bonn"]),
     ({"old_location__within_polygon": "0,45,10,45,10,52,0,52"}, ["Bonn", "Paris"]),
     ({"location__exists": "false"}, ["Nowhere"]),
+    ({"location__near": "7,50,400000", "location__within_box": "5,45,10,55"}, ["Bonn"]),
+    (
+        {"location__near": "7,50", "location__exists": "true", "old_location__within_circle": "0,50,1e6"},
+        ["Bonn", "Paris", "Berlin"],
+    ),
+    ({"location__near": "7,50", "name__ne": "Bonn", "name__in": "Bonn,Paris", "name__nin": "x"}, ["Paris"]),
+    ({"old_location__near": "7,50", "old_location__exists": "true", "name": "Bonn"}, ["Bonn"]),
 ]
 
 
@@ -259,6 +266,11 @@ REFUSED: list[Any] = [
     ("count", {"location__near": "0,0", "count": "exact"}),
     ("search", {"location__near": "0,0", "search": "x"}),
     ("country__near", {"country__near": "0,0"}),
+    ("old_location__near", {"location__near": "0,0", "old_location__near": "0,0"}),
+    (
+        "location__within_polygon",
+        {"aggregate": "by_country", "least": "1", "location__within_polygon": "0,0,10,10,10,0,0,10"},
+    ),
     ("population__contains", {"population__contains": "0"}),
     ("place.street__contains", {"place.street__contains": "0"}),
     ("name__contains", {"name__contains": "a\0"}),

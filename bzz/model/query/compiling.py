@@ -10,6 +10,7 @@ from bzz.errors import QueryError
 from bzz.model.query.cursors import Walk, bind, read_cursor
 from bzz.model.query.expansion import Link, compile_expansion
 from bzz.model.query.parameters import RESERVED, Arguments, check_size, hint, single, whole_number
+from bzz.model.query.places import is_near
 from bzz.model.query.predicates import Condition, merge, predicates
 from bzz.model.query.projection import Projection, compile_projection
 from bzz.model.query.rules import QueryRules, rules_of
@@ -20,7 +21,6 @@ from bzz.model.schema import Schema
 __all__ = ["AggregateQuery", "ListQuery", "compile_aggregate", "compile_query"]
 
 MAX_POSITION = 2**63 - 2
-_NEAR = frozenset({"$near", "$nearSphere"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +76,14 @@ def compile_query(
     search = _search(rules, arguments)
     keys = compile_sort(rules, arguments)
     links = compile_expansion(rules, arguments)
-    is_near = _is_near(conditions)
-    if is_near:
-        _check_near(arguments)
+    near = [path for path, condition in conditions if is_near(condition)]
+    if near:
+        _check_near(near, arguments)
     walk = _walk(rules, arguments, keys, [*conditions, *search])
     read = [key.path for key in keys] if walk else []
     return ListQuery(
         filter=merge([*conditions, *search, *_scope(schema)]),
-        sort=[] if is_near else [(path, direction) for path, direction in (walk.order if walk else keys)],
+        sort=[] if near else [(path, direction) for path, direction in (walk.order if walk else keys)],
         page=page,
         per_page=size,
         skip=(page - 1) * size,
@@ -122,7 +122,7 @@ def compile_aggregate(rules: QueryRules, arguments: Arguments) -> AggregateQuery
         each: arguments[each] for each in arguments if each not in RESERVED | aggregation.parameters.keys()
     }
     conditions = predicates(rules, others)
-    if _is_near(conditions):
+    if any(is_near(condition) for _, condition in conditions):
         raise QueryError("aggregate", "An aggregation is over documents within a place, not near one.")
     matching = merge([*conditions, *_search(rules, arguments), *_scope(rules.schema)])
     values = aggregation.values(arguments)
@@ -160,12 +160,11 @@ def _polygons(arguments: Arguments) -> tuple[str, ...]:
     return tuple(name for name in arguments if name.endswith("__within_polygon"))
 
 
-def _is_near(conditions: list[Condition]) -> bool:
-    return any(not _NEAR.isdisjoint(condition) for _, condition in conditions)
-
-
-def _check_near(arguments: Arguments) -> None:
+def _check_near(paths: Sequence[str], arguments: Arguments) -> None:
     """Refuse what cannot go together with an order by distance."""
+    if len(paths) > 1:
+        second = [name for name in arguments if name.endswith("__near")][1]
+        raise QueryError(shorten(second), "near sorts by distance, and can be asked only once.")
     for name in ("sort", "cursor", "count", "search"):
         if arguments.get(name):
             raise QueryError(name, f"near sorts by distance, and cannot be used together with {name}.")

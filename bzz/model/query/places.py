@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bzz.model.field import FieldSpec
 from bzz.model.geo import GeoJsonSpec, GeoPointSpec
 from bzz.model.query.paths import plain
 
-__all__ = ["PLACE_OPERATORS", "PlaceError", "check_place", "place_condition"]
+__all__ = ["PLACE_OPERATORS", "PlaceError", "check_place", "is_near", "place_condition"]
 
 MAX_CORNERS = 100
 # What MongoDB divides metres by, for distances in radians.
 EARTH_RADIUS_METRES = 6378100
+_NEAR = frozenset({"$near", "$nearSphere"})
 MAX_METRES = math.pi * EARTH_RADIUS_METRES
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -44,6 +45,11 @@ def check_place(spec: FieldSpec, operator: str) -> str | None:
 def place_condition(spec: FieldSpec, operator: str, text: str) -> dict[str, Any]:
     """Turn a text into a condition for the driver; raises PlaceError."""
     return _CONDITIONS[operator](isinstance(plain(spec), GeoPointSpec), _numbers(text))
+
+
+def is_near(condition: Mapping[str, Any]) -> bool:
+    """Tell whether a condition sorts what it finds by its distance."""
+    return not _NEAR.isdisjoint(condition)
 
 
 def _numbers(text: str) -> list[float]:

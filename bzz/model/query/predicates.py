@@ -10,7 +10,7 @@ from bzz.errors import FieldError, QueryError, ValidationError
 from bzz.model.field import FieldSpec
 from bzz.model.query.parameters import MAX_BYTES, Arguments, check_size
 from bzz.model.query.paths import Found, find
-from bzz.model.query.places import PLACE_OPERATORS, PlaceError, check_place, place_condition
+from bzz.model.query.places import PLACE_OPERATORS, PlaceError, check_place, is_near, place_condition
 from bzz.model.query.rules import OPERATORS, QueryRules
 from bzz.model.refusal import shorten
 from bzz.model.storable import check_storable
@@ -51,7 +51,10 @@ def merge(conditions: Sequence[Condition]) -> dict[str, Any]:
     """Return one filter that matches what all conditions match."""
     merged: dict[str, Any] = {}
     for path, condition in conditions:
-        if merged.get(path, {}).keys() & condition.keys():
+        present = merged.get(path, {})
+        # What looks for what is near stands alone, or MongoDB takes its neighbours for options of it.
+        alone = present and (is_near(present) or is_near(condition))
+        if alone or present.keys() & condition.keys():
             return {"$and": [{path: condition} for path, condition in conditions]}
         merged.setdefault(path, {}).update(condition)
     return merged
