@@ -48,7 +48,8 @@ class Api:
     keywords of these names move them (a path) or turn them off (None). ``title``, ``version`` and
     ``description`` are those of the description. ``batch_limits`` bounds one batch.
     ``client`` is an explicit asynchronous client for all resources, ``celery`` the Celery app that publishes
-    what is sent from within its operations (Celery's current one unless given). Every event is a decorator
+    what is sent from within its operations (Celery's current one unless given), ``secret`` signs the cursors
+    of all resources (see :class:`bzz.model.QueryRules`). Every event is a decorator
     here too, for all resources of this Api and of no other: ``@api.on_failure``.
     """
 
@@ -61,6 +62,7 @@ class Api:
         description: str = "",
         client: Any = None,
         celery: Any = None,
+        secret: str | bytes | None = None,
         batch: str | None = "/batch",
         batch_limits: Limits | None = None,
         health: str | None = "/health",
@@ -73,6 +75,7 @@ class Api:
         self.version = version
         self.description = description
         self.client = client
+        self._secret = secret
         self.hooks = Hooks(owner=self)
         self.hooks.celery = celery
         self.resources: dict[str, Resource] = {}
@@ -102,6 +105,8 @@ class Api:
         Raises ValueError when two resources would have the same name.
         """
         options.setdefault("client", self.client)
+        if self._secret is not None:
+            options.setdefault("secret", self._secret)
         hooks = Hooks(owner=None, outer=self.hooks)
         routes = handler.routes_for(*model, prefix=self.prefix, hooks=hooks, **options)
         name = routes.resource.name

@@ -21,6 +21,7 @@ from bson import Decimal128, Int64, MaxKey, ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bzz
 from bzz.errors import QueryError
 from bzz.model import QueryRules, Schema, compile_query
 from bzz.mongoengine_handler import MongoEngineRestHandler
@@ -347,6 +348,17 @@ async def client(database: str) -> AsyncIterator[Client]:
     routes = MongoEngineRestHandler.routes_for(Entry, sorts=["title", "price", "inner.score"], secret=SECRET)
     async with serving(routes) as client:
         yield client
+
+
+async def test_an_api_signs_for_all_its_resources(database: str) -> None:
+    Entry._get_collection().insert_many([{"_id": number} for number in range(3)])
+    urls = []
+    for secret in (SECRET, SECRET, "another secret, as long"):
+        api = bzz.Api(secret=secret)
+        api.add(Entry)
+        async with serving(api) as client:
+            urls.append(links(await client.get("/entry?per_page=1&cursor="))["next"])
+    assert urls[0] == urls[1] != urls[2]
 
 
 async def test_cursors_over_http(client: Client) -> None:
