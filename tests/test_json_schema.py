@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import pkgutil
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import mongoengine as me
@@ -22,7 +24,9 @@ from bzz.errors import ValidationError
 from bzz.model import Schema
 from bzz.model.field import _SPECS, CustomSpec, FieldSpec
 from bzz.model.json_diff import diff_schema
+from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import form
+from bzz.model.json_limits import portable
 from bzz.model.json_schema import DIALECT, Catalog, json_schema
 from tests import model_documents as models
 from tests.model_documents import (
@@ -156,6 +160,93 @@ def test_a_diff_of_another_path_or_type_does_not_fit() -> None:
     assert errors(PERSON_DIFF, {"age": {"from": 1}}) != []
     plain = _diff_checker(models.CodedTarget)
     assert errors(plain, {"nmae": {"from": None, "to": "x"}}) != []
+
+
+# What a model says of its fields
+
+
+class Ranged(me.Document):
+    code = me.StringField(regex="[A-Z]{2}$", min_length=2, max_length=2, required=True)
+    odd = me.StringField(regex=r"(?i)x")
+    price = me.DecimalField(min_value=1, max_value=Decimal("9.5"))
+    ratio = me.FloatField(min_value=0.5, max_value=1)
+    data = me.BinaryField(max_bytes=4)
+    sizes = me.ListField(me.IntField(), choices=[1, 2], required=True, max_length=2)
+    words = me.DictField(required=True)
+    level = me.EnumField(models.Level, default=models.Level.HIGH)
+    made = me.DateTimeField(required=True, default=dt.datetime.now)
+    day = me.DateField(choices=[dt.date(2024, 2, 29)])
+    size = me.IntField(choices=((1, "small"), (2, "large")), default=1)
+    weird = me.IntField(default="no number")
+    link = me.URLField(schemes=["https"])
+    mail = me.EmailField(allow_utf8_user=True)
+
+
+def test_limits_choices_and_defaults_are_said() -> None:
+    members = json_schema(Ranged, "create")["$defs"]["RangedCreate"]["properties"]
+    assert members["code"] == {"type": "string", "pattern": "^(?:[A-Z]{2}$)", "minLength": 2, "maxLength": 2}
+    assert "pattern" not in members["odd"]
+    assert (members["price"]["minimum"], members["price"]["maximum"]) == (1, 9.5)
+    assert (members["ratio"]["minimum"], members["ratio"]["maximum"]) == (0.5, 1)
+    assert members["data"]["maxLength"] == 8
+    assert members["sizes"]["items"]["enum"] == [1, 2]
+    assert (members["sizes"]["minItems"], members["sizes"]["maxItems"]) == (1, 2)
+    assert members["words"]["minProperties"] == 1
+    assert (members["level"]["enum"], members["level"]["default"]) == ([1, 2, None], 2)
+    assert (members["size"]["enum"], members["size"]["default"]) == ([1, 2, None], 1)
+    assert "default" not in members["made"]
+    assert "default" not in members["weird"], "the field itself would refuse it"
+    assert "enum" not in members["day"], "one day can be written in several ways"
+    assert members["link"]["pattern"] == "^(https)://"
+    assert members["mail"]["format"] == "idn-email"
+    assert json_schema(Ranged)["$defs"]["Ranged"]["properties"]["day"]["enum"] == ["2024-02-29", None]
+    update = json_schema(Ranged, "update")["$defs"]["RangedUpdate"]
+    assert "default" not in update["properties"]["size"]
+
+
+def test_a_body_needs_what_nobody_else_fills_in() -> None:
+    shown = json_schema(Ranged, "create")["$defs"]["RangedCreate"]
+    assert shown["required"] == ["code", "sizes", "words"]
+    assert "null" in shown["properties"]["made"]["type"]
+    assert shown["properties"]["sizes"]["type"] == "array"
+    assert "id" not in shown["properties"]
+    assert "id" in json_schema(Ranged, "update")["$defs"]["RangedUpdate"]["properties"]
+
+
+@pytest.mark.parametrize("pattern", [r"(?P<x>a)", r"a++", r"\Aa", r"(?<=a)b", r"a{,3}", r"\N{BULLET}", "(?s)."])
+def test_a_pattern_that_others_read_otherwise_is_left_out(pattern: str) -> None:
+    assert portable(re.compile(pattern)) is None
+
+
+@pytest.mark.parametrize("pattern", [r"a+", r"\\A", r"(?:a|b)", r"(?=a)a", r"[\w-]+\.\d{2,3}$"])
+def test_a_pattern_that_all_read_alike_is_kept(pattern: str) -> None:
+    assert portable(re.compile(pattern)) == f"^(?:{pattern})"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("model", [*CLASSES, Ranged])
+def test_examples_fit(model: Any, form: Any) -> None:
+    catalog = Catalog("#/$defs/")
+    reference = catalog.document(Schema.of(model), form)
+    for every in (True, False):
+        made = example(reference, catalog, every=every)
+        check = Draft202012Validator({**reference, "$defs": catalog.definitions})
+        assert errors(check, made) == []
+
+
+def test_where_no_example_can_be_made_up_there_is_none() -> None:
+    class Picky(me.Document):
+        name = me.StringField(regex="q{7}$", required=True)
+
+    catalog = Catalog("#/$defs/")
+    assert example(catalog.document(Schema.of(Picky), "create"), catalog) is NONE
+
+
+def test_names_of_schemas_do_not_meet() -> None:
+    catalog = Catalog("#/")
+    assert catalog.refer("one", "Größe", {}) == {"$ref": "#/Gr__e"}
+    assert catalog.refer("two", "Größe", {}) == {"$ref": "#/Gr__e2"}
+    assert catalog.refer("one", "else", {}) == {"$ref": "#/Gr__e"}
 
 
 # What comes in

@@ -25,6 +25,7 @@ from openapi_spec_validator import validate
 import bzz
 from bzz import signals
 from bzz.cli import main
+from bzz.model import Aggregation
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.problem_handler import STATUS
 from bzz.testing import capture
@@ -59,7 +60,7 @@ class Note(me.Document):
     writer = me.StringField(primary_key=True, verbose_name="Writer")
     tags = me.ListField(me.StringField())
     place = me.PointField()
-    meta = {"indexes": ["title"]}
+    meta = {"indexes": ["title", {"fields": ["$title"]}]}
 
 
 class Shown(me.Document):
@@ -97,6 +98,14 @@ def make_api() -> bzz.Api:
         expandable=["boss"],
         per_page=7,
         max_per_page=9,
+    )
+    totals = Aggregation([{"$count": "n"}], {"least": int, "title": str, "kind": me.StringField()})
+    api.add(
+        Note,
+        resource_name="sought",
+        filters=["*", "title__icontains", "place__near", "place__within_box"],
+        search=True,
+        aggregations={"totals": totals},
     )
     return api
 
@@ -253,6 +262,18 @@ def test_what_is_listed_can_be_asked_for_and_nothing_else() -> None:
     assert not {"age", "age__lt", "status", "name__icontains", "search", "aggregate"} & set(names)
     assert names["sort"]["schema"]["items"]["enum"] == ["age", "-age", "id", "-id"]
     assert names["per_page"]["schema"]["default"] == 7
+
+
+def test_what_a_resource_opted_into_is_listed() -> None:
+    shared = DOCUMENT["components"]["parameters"]
+    asked = [each["$ref"].rpartition("/")[2] for each in DOCUMENT["paths"]["/sought"]["get"]["parameters"]]
+    names = {shared[each]["name"]: shared[each]["schema"] for each in asked}
+    assert names["aggregate"]["enum"] == ["totals"]
+    assert names["least"]["type"] == "integer"
+    assert names["title"]["type"] == "string"  # of the aggregation too: one parameter for both
+    assert {"kind", "search", "title__icontains"} <= set(names)
+    assert (names["place__near"]["minItems"], names["place__near"]["maxItems"]) == (2, 3)
+    assert not {"place", "place__within_polygon", "title__contains"} & set(names)
 
 
 def test_a_document_is_the_same_every_time_and_made_once() -> None:

@@ -13,7 +13,7 @@ __all__ = ["NONE", "example"]
 #: There is no example: a text has to match a pattern that only the model's author can satisfy.
 NONE: Final = object()
 
-MAX_DEPTH = 6
+MAX_DEPTH = 4
 _FORMATS = {
     "date-time": "2024-02-29T12:30:00.000Z",
     "date": "2024-02-29",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mongoengine import fields
 
+from bzz.errors import ValidationError
 from bzz.model.containers import ListSpec, MapSpec
 from bzz.model.field import FieldSpec
 from bzz.model.numeric import Decimal128Spec, DecimalSpec, FloatSpec, IntegerSpec
@@ -124,4 +125,9 @@ def constant_default(spec: FieldSpec) -> Any:
     A callable is not asked: it may count, read the clock, or the database.
     """
     default = spec.field.default
-    return None if default is None or callable(default) else _encode(spec, default)
+    encoded = None if default is None or callable(default) else _encode(spec, default)
+    try:
+        spec.take(encoded, "")
+    except ValidationError:  # the author's slip; nobody should copy it
+        return None
+    return encoded

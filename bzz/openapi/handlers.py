@@ -30,8 +30,7 @@ _POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
-        # Swagger UI sets style attributes; they can load nothing.
-        "style-src 'self' 'unsafe-inline'",
+        "style-src 'self'",
         "img-src 'self' data:",
         "connect-src 'self'",
         "base-uri 'none'",

@@ -34,6 +34,8 @@ def _operation(signal: str, paths: ResourcePaths, catalog: Catalog, identifiers:
     told = (getattr(signals, signal).__doc__ or "").split("\n\n")[0]
     body = _body(signal, paths, catalog)
     made = example(body, catalog)
+    if made is not NONE and "updated_fields" in made:
+        made["updated_fields"] = dict(list(made["updated_fields"].items())[1:2])  # not of the key
     return {
         "operationId": identifiers.take(f"{signal}_{paths.resource.name}"),
         "summary": told,
@@ -51,7 +53,7 @@ def _body(signal: str, paths: ResourcePaths, catalog: Catalog) -> Json:
     schema = paths.schema
     members: dict[str, Json] = {
         "signal": {"const": signal},
-        "sender": {"type": "string", "description": "The name of the model."},
+        "sender": {"type": "string", "description": "The name of the model.", "examples": [schema.name]},
         "instance": catalog.document(schema, "output"),
     }
     if signal == "post_update_instance":
