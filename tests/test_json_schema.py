@@ -213,7 +213,9 @@ def test_a_body_needs_what_nobody_else_fills_in() -> None:
     assert "id" in json_schema(Ranged, "update")["$defs"]["RangedUpdate"]["properties"]
 
 
-@pytest.mark.parametrize("pattern", [r"(?P<x>a)", r"a++", r"\Aa", r"(?<=a)b", r"a{,3}", r"\N{BULLET}", "(?s)."])
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<x>a)", r"a++", r"\Aa", r"(?<=a)b", r"a{,3}", r"\N{BULLET}", "(?s)."]
+)
 def test_a_pattern_that_others_read_otherwise_is_left_out(pattern: str) -> None:
     assert portable(re.compile(pattern)) is None
 
