@@ -105,7 +105,9 @@ class Listing:
         stages = aggregation.stages(query.values, _both(overridden.scope(self.schema), query.filter))
         variables = aggregation.variables(query.values)
         try:
-            rows = await aggregate(self.store, stages, variables=variables, session=session)
+            rows = await aggregate(
+                self.store, stages, limit=aggregation.max_results, variables=variables, session=session
+            )
         except StorageError as error:
             _blame_polygons(query.polygons, error)
             raise

@@ -356,7 +356,7 @@ def check_condition(condition: Any) -> None:
         elif operator == "$exists":
             assert value is True
         elif operator == "$type":
-            assert value == "object" or set(value) == TYPES
+            assert value in ("object", "array") or set(value) == TYPES
         elif operator == "$not":
             assert set(value) == {"$type"}
             check_condition(value)
@@ -442,7 +442,7 @@ def check(command: Mapping[str, Any]) -> str:
         check_filter(command["query"])
         check_update(command["update"])
     else:
-        assert name in {"count", "ping", "hello", "endSessions", "killCursors"}, command
+        assert name in {"count", "getMore", "ping", "hello", "endSessions", "killCursors"}, command
     assert not {"$where", "mapReduce", "eval"} & command.keys()
     return name
 
@@ -477,7 +477,7 @@ async def test_nothing_of_a_client_reaches_the_driver_but_values(heard: tuple[Li
     # Hostile, but not so strange that nothing came through.
     assert statuses[200] > REQUESTS / 10
     assert statuses[400] > REQUESTS / 10
-    assert min(seen[name] for name in ("find", "aggregate", "insert", "findAndModify")) > REQUESTS / 200, seen
+    assert min(seen[name] for name in ("find", "aggregate", "insert", "findAndModify")) > REQUESTS / 500, seen
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ OPTIONS: dict[str, Any] = {
     "search": True,
     "aggregations": {
         "by_country": Aggregation(by_country, {"least": int}),
+        "all": Aggregation([{"$project": {"pop": 1}}]),
         "labels": Aggregation(
             [{"$sort": {"_id": 1}}, {"$project": {"label": "$$text", "_id": 0}}], {"text": str}, max_results=2
         ),
@@ -564,6 +565,14 @@ async def test_aggregations(towns: Client, commands: tuple[Commands, Any]) -> No
     assert "Link" not in answer.headers
     narrowed = await ask(towns, aggregate="by_country", least="1", country__ne="PE", search="rhine")
     assert narrowed.json == [{"_id": "DE", "people": 330}]
+
+
+async def test_many_rows_come_in_one_command(towns: Client, commands: tuple[Commands, Any]) -> None:
+    Town._get_collection().insert_many([{"_id": f"t{number}", "pop": 1} for number in range(1200)])
+    commands[0].sent.clear()
+    assert len((await ask(towns, aggregate="marked", text="x")).json) == 1
+    assert len((await ask(towns, aggregate="all")).json) == 1000
+    assert [next(iter(each)) for each in commands[0].sent] == ["aggregate"] * 2
 
 
 async def test_what_a_client_sends_to_an_aggregation_is_a_value(towns: Client) -> None:

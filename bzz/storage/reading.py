@@ -20,13 +20,19 @@ async def aggregate(
     store: Store,
     pipeline: Sequence[Mapping[str, Any]],
     *,
+    limit: int,
     variables: Mapping[str, Any] | None = None,
     session: Any = None,
 ) -> list[dict[str, Any]]:
-    """The rows of an aggregation; ``variables`` are what its expressions call ``$$name``."""
+    """The rows of an aggregation, in one piece if they are not large.
+
+    ``limit`` is how many the pipeline gives at most, ``variables`` what its expressions call ``$$name``.
+    """
     driver = store.driver()
     # Servers before 5.0 do not know the option.
-    options = {"let": dict(variables)} if variables else {}
+    options: dict[str, Any] = {"let": dict(variables)} if variables else {}
+    # Without it the server sends 101 rows, and has to be asked for the others.
+    options["batchSize"] = limit + 1
 
     async def call(collection: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = await driver.aggregate(
