@@ -2,7 +2,7 @@
 
 ``document``
     the whole, put together from the others
-``operations``, ``parameters``, ``bodies``, ``parts``, ``answers``
+``operations``, ``parameters``, ``bodies``, ``parts``, ``previews``, ``answers``
     a resource: its paths, what can be asked, sent and answered
 ``webhooks``
     its signals

@@ -15,6 +15,7 @@ from bzz.openapi.answers import HEADERS, content, kinds_for, problems
 from bzz.openapi.bodies import patch_content, write_content
 from bzz.openapi.parameters import conditional_headers, key_parameter, list_parameters, prefer_header
 from bzz.openapi.parts import part_schema
+from bzz.openapi.previews import preview_schema
 from bzz.resource import Resource
 
 __all__ = ["Identifiers", "ResourcePaths"]
@@ -130,9 +131,9 @@ class ResourcePaths:
             return [key_parameter(self.schema, self.catalog, is_read=False)]
         if not on_item:
             reads = method in {"GET", "HEAD"}
-            return self._shared_parameters() if reads else []
+            return self._shared_parameters() if reads else [prefer_header(method)] if method == "POST" else []
         demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
-        prefer = [prefer_header()] if method in {"PUT", "PATCH"} else []
+        prefer = [prefer_header(method)] if method in {"PUT", "PATCH", "DELETE"} else []
         key = key_parameter(self.schema, self.catalog)
         return [key, *conditional_headers(demands_if_match=demands), *prefer]
 
@@ -176,9 +177,9 @@ class ResourcePaths:
             ("POST", False): self._created,
             ("GET", True): self._found,
             ("HEAD", True): self._found,
-            ("PUT", True): self._changed,
-            ("PATCH", True): self._changed,
-            ("DELETE", True): lambda: {"204": {"description": "It is gone."}},
+            ("PUT", True): lambda: self._changed(method),
+            ("PATCH", True): lambda: self._changed(method),
+            ("DELETE", True): lambda: {**self._previewed(method), "204": {"description": "It is gone."}},
         }.get((method, on_item))
         if method == "OPTIONS":
             names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods(on_item=on_item) else [])]
@@ -202,7 +203,13 @@ class ResourcePaths:
             "It is stored. With `Prefer: return=minimal` there is no body.", headers, self._document()
         )
         links = self._links()
-        return {"201": {**answer, "links": links} if links else answer}
+        return {**self._previewed("POST"), "201": {**answer, "links": links} if links else answer}
+
+    def _previewed(self, method: str) -> dict[str, Json]:
+        shown = content(preview_schema(self.schema, method, self.catalog))
+        return {
+            "200": _answer("What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], shown)
+        }
 
     def _links(self) -> Json:
         """Return how the key in an answer leads to the operations on that document."""
@@ -221,10 +228,14 @@ class ResourcePaths:
             "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
         }
 
-    def _changed(self) -> dict[str, Json]:
+    def _changed(self, method: str) -> dict[str, Json]:
         headers = ["ETag", "Preference-Applied"]
+        shown = self._document()
+        media = shown["application/json"]
+        media["schema"] = {"anyOf": [media["schema"], preview_schema(self.schema, method, self.catalog)]}
+        words = "The document as it is now; with `Prefer: dry-run` what would happen, and no `ETag`."
         return {
-            "200": _answer("The document as it is now.", headers, self._document()),
+            "200": _answer(words, headers, shown),
             "204": _answer("It is changed, and `Prefer: return=minimal` asked for no more.", headers),
         }
 

@@ -68,10 +68,13 @@ def conditional_headers(*, demands_if_match: bool) -> list[Json]:
     ]
 
 
-def prefer_header() -> Json:
-    """Return the header in which a client asks for an answer without the document (RFC 7240)."""
-    choice = {"type": "string", "enum": ["return=minimal", "return=representation"]}
-    return {"name": "Prefer", "in": "header", "description": "How to answer (RFC 7240).", "schema": choice}
+def prefer_header(method: str) -> Json:
+    """Return the header in which a client asks for less of an answer, or for no more than one (RFC 7240)."""
+    choices = ["dry-run"]
+    if method in {"PUT", "PATCH"}:
+        choices += ["return=minimal", "return=representation"]
+    words = "`dry-run`: only tell what would happen."
+    return {"name": "Prefer", "in": "header", "description": words, "schema": {"enum": choices}}
 
 
 def list_parameters(schema: Schema, options: Options, catalog: Catalog) -> list[Json]:
@@ -125,7 +128,7 @@ def _choices(rules: QueryRules) -> Iterator[Json]:
 
 
 def _names(names: list[str]) -> Json:
-    return {"type": "array", "items": {"type": "string", "enum": names}, "uniqueItems": True}
+    return {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1, "uniqueItems": True}
 
 
 def _filters(rules: QueryRules, catalog: Catalog) -> Iterator[Json]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import content, plain_problem, problems
+from bzz.openapi.answers import HEADERS, content, plain_problem, problems
 
 __all__ = ["BatchTerms", "batch_path", "probe_path", "self_path"]
 
@@ -62,7 +62,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
     }
     operations = [] if like is None else [{"method": "GET", "path": like}]
     shown = {"name": "nightly", "operations": operations, "atomic": False}
-    kinds = ["body", "validation", "storage-unavailable", "storage-timeout"]
+    kinds = ["body", "header", "validation", "storage-unavailable", "storage-timeout"]
     return {
         "post": {
             "operationId": "run_batch",
@@ -79,7 +79,15 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
                 },
                 **problems(kinds, catalog, statuses=[415]),
             },
-        }
+        },
+        "options": {
+            "operationId": "options_batch",
+            "summary": "Which methods there are",
+            "tags": ["service"],
+            "responses": {
+                "204": {"description": "The headers say it.", "headers": {"Allow": HEADERS["Allow"]}}
+            },
+        },
     }
 
 
@@ -125,7 +133,7 @@ def probe_path(name: str, summary: str, alive: str, catalog: Catalog, *, can_fai
     answers: Json = {"200": {"description": "Yes.", "content": content(shown, {"status": alive})}}
     if can_fail:
         answers |= {"503": problems([], catalog, statuses=[503])["503"]}
-    return {"get": {"operationId": name, "summary": summary, "tags": ["service"], "responses": answers}}
+    return _read(name, summary, answers)
 
 
 def self_path() -> Json:
@@ -134,5 +142,17 @@ def self_path() -> Json:
         "200": {"description": "An OpenAPI 3.1 document.", "content": content({"type": "object"})},
         "304": {"description": "It is the one that `If-None-Match` names."},
     }
-    summary = "This description"
-    return {"get": {"operationId": "openapi", "summary": summary, "tags": ["service"], "responses": answers}}
+    return _read("openapi", "This description", answers)
+
+
+def _read(name: str, summary: str, answers: Json) -> Json:
+    """Return the path item of something that is only read."""
+    bare = {
+        status: {member: each for member, each in answer.items() if member != "content"}
+        for status, answer in answers.items()
+    }
+    shown = {"summary": summary, "tags": ["service"]}
+    return {
+        "get": {"operationId": name, **shown, "responses": answers},
+        "head": {"operationId": f"head_{name}", **shown, "responses": bare},
+    }
