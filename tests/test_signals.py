@@ -15,6 +15,7 @@ from bzz.signals import ALL
 
 OPERATIONS = ["get_list", "get_instance", "create_instance", "update_instance", "delete_instance"]
 
+BATCH_OPTIONS = ("handler", "atomic", "continue_on_error", "switches", "**options")
 PAYLOADS = {
     "pre_get_list": {"arguments", "handler"},
     "post_get_list": {"items", "handler"},
@@ -26,15 +27,15 @@ PAYLOADS = {
     "post_update_instance": {"instance", "updated_fields", "handler"},
     "pre_delete_instance": {"arguments", "handler", "instance"},
     "post_delete_instance": {"instance", "handler"},
-    "batch_started": {"batch", "routine", "**options"},
+    "batch_started": {"batch", "routine", *BATCH_OPTIONS},
     "batch_failed": {
-        *("batch", "routine", "**options", "exception"),
+        *("batch", "routine", *BATCH_OPTIONS, "exception"),
         *("failed_operation", "failed_command"),
     },
     "batch_finished": {
         "batch",
         "routine",
-        "**options",
+        *BATCH_OPTIONS,
         "early_exit",
         "exit_operation",
         "last_operation",
@@ -56,6 +57,7 @@ POLICIES = {
     },
 }
 VOTING = {*(f"pre_{op}" for op in OPERATIONS), "batch_failed"}
+LOCAL = {name for name in PAYLOADS if name.startswith("server_")}
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +184,9 @@ def test_votes_are_not_taken_elsewhere(signal: Signal) -> None:
     try:
         if signal.name in VOTING:
             with pytest.raises(ValueError, match="vote"):
+                signal.connect(mailed, queue="mail")
+        elif signal.name in LOCAL:
+            with pytest.raises(ValueError, match="cannot leave this process"):
                 signal.connect(mailed, queue="mail")
         else:
             signal.connect(mailed, queue="mail")
