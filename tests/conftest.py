@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import ModuleType
+from typing import Any, TypeGuard
 
 import mongoengine
 import pytest
@@ -22,18 +23,26 @@ def _own_models(request: pytest.FixtureRequest) -> None:
     own = getattr(request.node, "obj", None)
     if own is None:
         return
-    models = [each for each in vars(own).values() if _is_model(each)]
-    lenders = {each.__module__ for each in models} | {
+    lenders = {each.__module__ for each in vars(own).values() if _is_model(each)} | {
         each.__name__ for each in vars(own).values() if isinstance(each, ModuleType)
     }
-    for name in sorted(each for each in lenders if each.startswith("tests.")):
-        models = [*filter(_is_model, vars(sys.modules[name]).values()), *models]
-    for each in models:
-        _document_registry[each._class_name] = each
+    _register(each for each in sorted(lenders) if each.startswith("tests."))
+    _register([own.__name__])
 
 
-def _is_model(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseDocument)
+def pytest_collectstart() -> None:
+    """Let a test module that looks at models while it is imported find those of modules that lend them."""
+    _register(name for name in sorted(sys.modules) if name.startswith("tests.") and ".test_" not in name)
+
+
+def _register(names: Iterable[str]) -> None:
+    for name in names:
+        for each in filter(_is_model, vars(sys.modules[name]).values()):
+            _document_registry[each._class_name] = each
+
+
+def _is_model(value: object) -> TypeGuard[type[Any]]:
+    return isinstance(value, type) and issubclass(value, BaseDocument) and hasattr(value, "_class_name")
 
 
 @pytest.fixture(scope="session")
