@@ -48,16 +48,17 @@ def listening() -> bool:
     return True
 
 
-def sphinx(builder: str) -> int:
+def sphinx(builder: str, *more: str) -> int:
     """Run one of Sphinx's builders, every warning an error."""
     folders = [str(HERE), str(HERE / "_build" / builder)]
     options = ["-n", "-W", "--keep-going", "-q", "-b", builder, "-d", str(HERE / "_build" / "doctrees")]
-    return subprocess.run([sys.executable, "-m", "sphinx", *options, *folders], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "sphinx", *options, *more, *folders], check=False).returncode
 
 
 def main() -> int:
     """Build the pages, then run the examples; return the first exit status that is not 0."""
-    if status := sphinx("html"):
+    # Afresh each time (-E): what a build has warned of once, the next one would pass over.
+    if status := sphinx("html", "-E"):
         return status
     print(
         f"The pages are in {(HERE / '_build' / 'html' / 'index.html').relative_to(HERE.parent)}.", flush=True

@@ -27,7 +27,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpick_ignore_regex = [
     ("py:.*", r"(?!bzz\b).*"),
     # Names of types that annotations mention, and that are nobody's business outside.
-    ("py:.*", r"bzz\.(model|connection|storage)\..*"),
+    ("py:.*", r"bzz\.(model|connection|storage|page|documents|updates)\b.*"),
     ("py:.*", r"bzz\.(\w+\.F|registry\.Registry|batch\.directory\.Target)"),
 ]
 
