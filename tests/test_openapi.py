@@ -489,16 +489,23 @@ UNSAYABLE = re.compile("|".join(["more digits|34 digits", "does not exist", r"no
 @few
 @given(st.data())
 def test_what_fits_the_schema_of_a_body_is_taken(served: Served, data: st.DataObject) -> None:
-    for template, method in (("/person", "POST"), ("/note", "POST"), ("/person/{key}", "PUT")):
-        schema = DOCUMENT["paths"][template][method.lower()]["requestBody"]["content"]["application/json"]
+    merge = "application/merge-patch+json"
+    for template, method in (
+        ("/person", "POST"),
+        ("/note", "POST"),
+        ("/person/{key}", "PUT"),
+        ("/person/{key}", "PATCH"),
+    ):
+        kind = merge if method == "PATCH" else "application/json"
+        schema = DOCUMENT["paths"][template][method.lower()]["requestBody"]["content"][kind]
         components = DOCUMENT["components"]["schemas"]
         body = data.draw(instances(schema["schema"], components))
         if "id" in body:
             del body["id"]
         if isinstance(body.get("place"), (dict, list)):
             body["place"] = [1, 2]
-        key = str(Person(name="x").save().id) if method == "PUT" else None
-        answer = served.ask(method, template, key, json=body)
+        key = str(Person(name="x").save().id) if "{key}" in template else None
+        answer = served.ask(method, template, key, json=body, content_type=kind)
         if answer.status == 400:
             for each in answer.json["errors"]:
                 assert UNSAYABLE.search(each["detail"]), (each, body)

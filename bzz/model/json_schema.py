@@ -169,6 +169,7 @@ class Catalog:
                 shown.pop("default", None)
             if is_key and form != "create":
                 shown["description"] = "Only to say which document is meant: it cannot be changed."
+                shown["readOnly"] = True
             elif form != "update" and is_needed(spec):
                 required.append(name)
             properties[name] = shown

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from bzz.model import FieldSpec, Schema
+from bzz.model.containers import MapSpec
+from bzz.model.dynamic import UntypedSpec
+from bzz.model.embedding import EmbeddingSpec
+from bzz.model.field import CustomSpec
+from bzz.model.geo import PlaceSpec
 from bzz.model.json_example import NONE, example
-from bzz.model.json_forms import Json, described, is_textual, or_empty
+from bzz.model.json_forms import Json, described, is_textual, nullable, or_empty
 from bzz.model.json_schema import Catalog, Form, is_needed, takes_null
 from bzz.openapi.answers import content
 
@@ -62,7 +67,7 @@ def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> J
     merge: Json = {
         "type": "object",
         "description": "RFC 7396: what is named is changed, null is removed, embedded objects in parts.",
-        "properties": {name: {} for name in schema.fields},
+        "properties": {name: _mergeable(spec, catalog) for name, spec in schema.fields.items()},
     }
     if not schema.dynamic and not schema.polymorphic:
         merge["additionalProperties"] = {"type": "null"}
@@ -79,6 +84,16 @@ def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> J
             shown = catalog.refer((schema, "merge"), f"{schema.name}Patch", merge)
             found |= content(shown, change, media_type=media_type)
     return found
+
+
+def _mergeable(spec: FieldSpec, catalog: Catalog) -> Json:
+    """Return the schema of a member of a merge patch; of an object that may be named in parts, little."""
+    if isinstance(spec, (EmbeddingSpec, MapSpec)):
+        return {"type": ["object", "null"] if takes_null(spec) else "object"}
+    if isinstance(spec, (UntypedSpec, PlaceSpec, CustomSpec)):
+        return {}
+    shown = described(spec, "input", catalog)
+    return nullable(shown) if takes_null(spec) else shown
 
 
 def _one_field(shown: Json, catalog: Catalog) -> Any:

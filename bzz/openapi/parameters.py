@@ -73,8 +73,9 @@ def prefer_header(method: str) -> Json:
     choices = ["dry-run"]
     if method in {"PUT", "PATCH"}:
         choices += ["return=minimal", "return=representation"]
-    words = "`dry-run`: only tell what would happen."
-    return {"name": "Prefer", "in": "header", "description": words, "schema": {"enum": choices}}
+    words = f"One of {', '.join(f'`{each}`' for each in choices)} (RFC 7240); others are ignored."
+    shown = {"type": "string", "examples": choices[1:]}
+    return {"name": "Prefer", "in": "header", "description": words, "schema": shown}
 
 
 def list_parameters(schema: Schema, options: Options, catalog: Catalog) -> list[Json]:
