@@ -22,6 +22,9 @@ def test_it_loads_serves_and_tells(tmp_path: Path) -> None:
     port = free_port()
     with running(["-m", "examples.atlas"], tmp_path, PORT=str(port)) as atlas:
         filtered, changing, reading = printed_commands(atlas)
+        status, body = type_at_a_terminal(f"curl http://localhost:{port}/docs")
+        assert status == 200
+        assert "Atlas" in body
         assert any("34006/34006" in line for line in atlas.lines), atlas.printed
 
         status, body = type_at_a_terminal(filtered)

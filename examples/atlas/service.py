@@ -87,5 +87,6 @@ Serving the atlas on {here}. Try, in another terminal:
   curl -X PUT {here}/city/{city["_id"]} -H 'Content-Type: application/json' -d '{{"population": {more}}}'
   curl {here}/city/{city["_id"]}
 
-The second one changes something: look here for the diff. Ctrl-C stops everything.
+The second one changes something: look here for the diff. All that there is: {here}/docs
+Ctrl-C stops everything.
 """
