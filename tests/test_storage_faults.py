@@ -32,13 +32,8 @@ class Entry(mongoengine.Document):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mongod")
-
-
-@pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[EmbeddedMongo]:
-    with EmbeddedMongo(data=data, test_commands=True) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedMongo]:
+    with EmbeddedMongo(data=tmp_path_factory.mktemp("mongod")) as server:
         yield server
 
 
@@ -146,6 +141,26 @@ async def test_a_server_that_is_killed(store: Store, server: EmbeddedMongo) -> N
         await asyncio.to_thread(server.start)
     assert server.port == server.requested_port
     await until_served(store)
+
+
+async def test_a_client_of_a_dead_server_is_closed_within_seconds(tmp_path: Path) -> None:
+    class Brief(mongoengine.Document):
+        meta = {"db_alias": "brief"}
+
+    with EmbeddedMongo(data=tmp_path) as server:
+        mongoengine.register_connection("brief", "x", host=server.url, uuidRepresentation="standard")
+        store = Store(Brief, timeout=LIMIT)
+        await store.ping()
+        os.kill(server.pid, signal.SIGKILL)
+        started = time.monotonic()
+        with pytest.raises(StorageUnavailableError):
+            await store.ping()
+        await close_clients()
+        assert time.monotonic() - started < LIMIT + 2 + SLACK
+        with pytest.raises(StorageError):
+            await store.find_one({})  # a new client, which is closed as quickly
+        await close_clients()
+    mongoengine.disconnect_all()
 
 
 async def test_preparing_while_nobody_answers_starts_no_thread() -> None:

@@ -6,12 +6,19 @@ asked for, and how they are closed. Nothing outside this module knows which of t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
+import pymongo
 from pymongo import AsyncMongoClient, ReadPreference
 
+from bzz.storage.limit import TimeLimit
+
 __all__ = ["Driver"]
+
+# A client tells the server which sessions are over, and would look for one for half a minute.
+_CLOSE_SECONDS = 1.0
 
 
 class Driver:
@@ -88,11 +95,13 @@ class Driver:
         return bool(self.client.topology_description.known_servers)
 
     async def close(self) -> None:
-        """Close the client. Everything that still uses it fails."""
+        """Close the client, within seconds also when no server answers. All that still uses it fails."""
         self.closed = True
         closing = self.client.close()
         if closing is not None:
-            await closing
+            with contextlib.suppress(TimeoutError), pymongo.timeout(_CLOSE_SECONDS):
+                async with TimeLimit(2 * _CLOSE_SECONDS):
+                    await closing
 
 
 def _is_motor(client: Any) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
 __all__ = ["TimeLimit"]
 
-_AGAIN_SECONDS = 0.05
+_AGAIN_SECONDS = 1.0
 
 
 class TimeLimit:
@@ -16,11 +17,13 @@ class TimeLimit:
 
     Like :func:`asyncio.timeout`, which cancels once. ``asyncio.wait_for`` of Python 3.11 loses a cancellation
     that comes together with its own timeout (https://github.com/python/cpython/issues/86296), and PyMongo
-    waits for servers with it, half a minute if nobody stops it: so here the cancellation is repeated until
-    the block has ended. ``expired`` says whether it was this limit.
+    waits for servers with it, half a minute if nobody stops it: so here the cancellation is repeated every
+    second until the block has ended. Not sooner: a cancellation that comes while ``wait_for`` still carries
+    out another leaves the lock of PyMongo's topology taken for good. For the same reason only the innermost
+    of several limits in a task is at work; it takes over the time of those around it, if that is shorter.
     """
 
-    __slots__ = ("_cancellations", "_handle", "_seconds", "_task")
+    __slots__ = ("_cancellations", "_ends", "_handle", "_outer", "_seconds", "_task", "_token")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -35,13 +38,25 @@ class TimeLimit:
         task = asyncio.current_task()
         assert task is not None
         self._task: asyncio.Task[Any] = task
-        self._handle = asyncio.get_running_loop().call_later(max(0.0, self._seconds), self._cut)
+        loop = asyncio.get_running_loop()
+        self._ends = loop.time() + self._seconds
+        outer = _innermost.get()
+        # A task that was started within a limit has the limit in its context, but is not cut off by it.
+        self._outer = outer if outer is not None and outer._task is task else None
+        if self._outer is not None:
+            self._outer._handle.cancel()
+            self._ends = min(self._ends, self._outer._ends)
+        self._token = _innermost.set(self)
+        self._handle: asyncio.TimerHandle = loop.call_at(self._ends, self._cut)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handle.cancel()
+        _innermost.reset(self._token)
+        if self._outer is not None:
+            self._outer._handle = asyncio.get_running_loop().call_at(self._outer._ends, self._outer._cut)
         if not self._cancellations:
             return
         others = 0
@@ -54,4 +69,8 @@ class TimeLimit:
     def _cut(self) -> None:
         self._cancellations += 1
         self._task.cancel()
-        self._handle = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._cut)
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(_AGAIN_SECONDS, self._cut)
+
+
+_innermost: ContextVar[TimeLimit | None] = ContextVar("bzz_time_limit", default=None)

@@ -78,8 +78,9 @@ class Store:
         self._slot: _Slot | None = None
         # A time series knows no unique key, so what may be stored already cannot be recognised there.
         self._may_gather = not model._meta.get("timeseries")
-        # The driver's own limit comes first, because its error says more than being cut off.
-        self._driver_timeout = timeout - min(0.5, timeout * 0.1)
+        # The driver's own limit comes first, because its error says more than being cut off. Waiting for a
+        # server it looks at the clock every half second only.
+        self._driver_timeout = timeout - min(0.6, timeout * 0.2)
         self._max_time_ms = max(1, int(self._driver_timeout * 1000))
 
     def __repr__(self) -> str:
@@ -265,9 +266,9 @@ class Store:
         collection = current.collection
         try:
             async with TimeLimit(self.timeout):
-                # The driver's own limit costs it 30 µs. A read carries max_time_ms itself and can be cut off
-                # at any time; Motor's threads cannot.
-                own = not reads or current.driver.is_motor
+                # The driver's own limit costs it 30 µs. A read carries max_time_ms itself and can be cut off,
+                # unless it runs in Motor's threads; but waiting for a server is better ended by the driver.
+                own = not reads or current.driver.is_motor or not current.driver.sees_a_server
                 with pymongo.timeout(self._driver_timeout) if own else _UNLIMITED:
                     try:
                         return await call(collection)
