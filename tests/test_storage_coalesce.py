@@ -371,7 +371,7 @@ async def test_a_fault_of_the_command_is_not_seen(watched: Watched, how: dict[st
         *(watched.store.insert({"_id": n, "n": n}) for n in range(50)), return_exceptions=True
     )
     lost = [n for n, each in enumerate(results) if each]
-    # Who travels alone when it happens has no other way than to tell (PyMongo does not repeat a write that was
+    # Who travels alone when it happens can only tell (PyMongo does not repeat a write that was
     # on its way to a connection when another one broke); the many are done again.
     assert len(lost) <= (3 if how.get("errorCode") == 50 or "closeConnection" in how else 0), results
     there = {each["_id"] for each in await watched.store.find({}, limit=100)}
