@@ -14,6 +14,7 @@ import pytest
 from mongoengine.base import BaseDocument
 from mongoengine.base.common import _document_registry
 
+from bzz import signals
 from bzz.embedded import EmbeddedMongo
 
 
@@ -72,6 +73,15 @@ def _forget_collections(model: type) -> None:
     for each in model.__subclasses__():
         each._collection = None
         _forget_collections(each)
+
+
+@pytest.fixture(autouse=True)
+def receivers() -> Iterator[None]:
+    """Each test finds the named signals as the modules left them, whatever the one before has reset."""
+    before = {signal: signal.receivers for signal in signals.ALL}
+    yield
+    for signal, connected in before.items():
+        signal.receivers = connected
 
 
 async def _close_clients() -> None:

@@ -23,7 +23,7 @@ from tests.storage_drivers import DRIVERS, explicit_client
 
 LIMIT = 0.8
 # The event loop of a busy machine may be late; the limit itself is the loop's.
-SLACK = 1.0
+SLACK = 5.0  # seconds that a busy machine may add; without a limit it would be 30
 BACK_WITHIN = 15.0
 
 
