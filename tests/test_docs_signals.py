@@ -145,6 +145,8 @@ async def everything(client: Client) -> None:
 
 
 OF_MODELS_AND_BATCHES = [each for each in signals.ALL if not each.name.startswith("server_")]
+
+
 @pytest.mark.parametrize(
     ("signal", "key"),
     [
