@@ -11,11 +11,16 @@ from typing import Any, TypeGuard
 
 import mongoengine
 import pytest
+from hypothesis import HealthCheck, settings
 from mongoengine.base import BaseDocument
 from mongoengine.base.common import _document_registry
 
 from bzz import signals
 from bzz.embedded import EmbeddedMongo
+
+# How long an example takes says something about the machine, and nothing about the property.
+settings.register_profile("bzz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bzz")
 
 
 @pytest.fixture(autouse=True, scope="module")
