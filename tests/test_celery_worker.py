@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bzz import model as typed
+from bzz import signals
 from bzz.async_signals import AsyncSignal, Gone, RequestSummary
 from bzz.embedded import EmbeddedRedis
 from bzz.model import Schema
@@ -31,6 +32,18 @@ from tests.serving import Client, serving
 
 QUEUES = "usual,high_priority, mail,counted,slow"
 DATABASE = f"bzz-{uuid.uuid4().hex}"
+# Other test modules reset the named signals, and the application connects only when it is imported.
+CONNECTED = {signal: signal.receivers for signal in signals.ALL}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _connected() -> Iterator[None]:
+    before = {signal: signal.receivers for signal in signals.ALL}
+    for signal, receivers in CONNECTED.items():
+        signal.receivers = receivers
+    yield
+    for signal, receivers in before.items():
+        signal.receivers = receivers
 
 
 @pytest.fixture(scope="module")
