@@ -165,8 +165,8 @@ async def test_every_command_carries_its_time_limit(kind: str, database: str, mo
         "commitTransaction",
         "abortTransaction",
     }
-    limits = {name: command.get("maxTimeMS") for name, command in sent if name != "endSessions"}
-    assert all(limit is not None and 0 < limit <= 7000 for limit in limits.values()), limits
+    limits = [(name, command.get("maxTimeMS", 0)) for name, command in sent if name != "endSessions"]
+    assert all(0 < limit <= 7000 for _, limit in limits), limits
 
 
 async def test_the_options_are_those_of_mongoengines_collection(database: str, mongo_url: str) -> None:
@@ -382,7 +382,7 @@ async def test_write_conflicts_are_tried_again(kind: str, database: str, mongo_u
             with pytest.raises(ConflictError):
                 await store.update({"_id": 1}, {"$set": {"age": 3}})
             with pytest.raises(ConflictError):
-                await Store(Person, client=client, timeout=0.05).insert({"_id": 9, "name": "b"})
+                await Store(Person, client=client, timeout=0.5).insert({"_id": 9, "name": "b"})
         finally:
             await fail(client, name, 0)
         found = await store.find_one({"_id": 1})
