@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import mongoengine
+import pymongo
 import pytest
 from bson import Decimal128, Int64, Regex, encode
 from mongoengine.connection import get_db
@@ -184,6 +185,22 @@ async def test_a_pattern_is_no_key_of_many(store: Store) -> None:
     found = await asyncio.gather(*(store.find_by_id(key) for key in keys for _ in range(4)))
     alone = [await store.find_by_id(key) for key in keys for _ in range(4)]
     assert repr(found) == repr(alone)
+
+
+async def test_the_hurry_of_one_is_not_that_of_the_others(watched: Watched) -> None:
+    await fill(20)
+    await watched.fail("find", 3, blockConnection=True, blockTimeMS=400)
+
+    async def hurried(key: int) -> Any:
+        with pymongo.timeout(0.6):
+            return await watched.store.find_by_id(key)
+
+    # What follows the hurried ones is sent when they are back, and takes longer than they had left.
+    early = [asyncio.create_task(hurried(n)) for n in range(2)]
+    await asyncio.sleep(0)
+    found = await asyncio.gather(*(watched.store.find_by_id(n) for n in range(20)))
+    assert found == documents(20)
+    assert await asyncio.gather(*early) == documents(2)
 
 
 async def test_keys_under_a_collation(store: Store) -> None:
@@ -423,15 +440,19 @@ async def test_a_document_that_waits_for_a_lock_holds_up_nobody(
     kind: str, database: str, mongo_url: str
 ) -> None:
     async with explicit_client(kind, mongo_url) as client:
-        store = Store(Ware, client=client, timeout=2)
+        store = Store(Ware, client=client, timeout=4)
         await store.prepare()
         other = Store(Ware, timeout=5)
         async with other.transaction(20) as session:
             await other.insert({"code": 5}, session=session)
-            calls = [store.insert({"code": code}) for code in range(20)]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            assert [code for code, each in enumerate(results) if each] == [5]
-            assert isinstance(results[5], StorageError)
+            calls = [asyncio.create_task(store.insert({"code": code})) for code in range(20)]
+            blocked = calls.pop(5)
+            done, _ = await asyncio.wait(calls, timeout=2.5)
+            assert done == set(calls)
+            assert [call.exception() for call in calls] == [None] * 19
+            blocked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await blocked
         await asyncio.gather(*store._current().inserts._lanes._tasks)
         assert await store.count({"code": {"$in": list(range(20))}}) == 20
 

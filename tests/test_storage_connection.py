@@ -296,6 +296,7 @@ async def test_forgetting_closes_nothing(database: str) -> None:
     ours, theirs = store.driver().client, registry.get_connection()
     forget_after_fork()
     try:
+        assert any(each is theirs for each in connection._left_to_the_parent)
         assert Note._collection is None
         assert not preparation.is_prepared(Note)
         assert theirs.admin.command("ping")["ok"] == 1

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import mongoengine
+import pymongo
 import pytest
 from pymongo.errors import OperationFailure
 
@@ -121,6 +122,23 @@ async def test_who_never_wins_is_told_so_in_time(store: Store) -> None:
         await store.run_in_transaction(hopeless, 0.7)
     assert asyncio.get_running_loop().time() - started < 2.5
     assert (await money(store))[1] == 0
+
+
+async def test_a_conflict_is_told_although_time_ran_out_later(store: Store) -> None:
+    runs = 0
+
+    async def slower(session: Any) -> None:
+        nonlocal runs
+        runs += 1
+        await store.find_one({"_id": 2}, session=session)
+        if runs == 2:
+            await asyncio.Event().wait()
+        await store.update({"_id": 1}, {"$inc": {"money": 1}})
+        await move(store, session, 10)
+
+    with pytest.raises(ConflictError):
+        await store.run_in_transaction(slower, 0.8)
+    assert runs == 2
 
 
 async def test_a_transaction_ends_in_time(store: Store) -> None:
@@ -243,6 +261,27 @@ async def test_a_commit_that_fails_for_good_is_told(kind: str, database: str, mo
         await fail(client, name, ["commitTransaction"], 1, errorCode=13)
         with pytest.raises(StorageError, match="Unauthorized"):
             await store.run_in_transaction(lambda session: store.count({}, session=session), 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_slow_rollback_keeps_nobody_waiting(kind: str, database: str, mongo_url: str) -> None:
+    name = f"bzz-{uuid.uuid4().hex}"
+    async with explicit_client(kind, mongo_url, appname=name) as client:
+        store = Store(Account, client=client)
+        await store.insert({"_id": 1, "money": 100})
+        await fail(client, name, ["abortTransaction"], 1, blockConnection=True, blockTimeMS=1500)
+
+        async def endless(session: Any) -> None:
+            await move(store, session, 10)
+            await asyncio.Event().wait()
+
+        started = asyncio.get_running_loop().time()
+        # A deadline of the driver's own around it must not keep the rollback from being sent.
+        with pytest.raises(StorageTimeoutError), pymongo.timeout(0.25):
+            await store.run_in_transaction(endless, 0.3)
+        assert asyncio.get_running_loop().time() - started < 1.2
+        # The rollback arrives all the same.
+        assert await store.update({"_id": 1}, {"$inc": {"money": 1}}) == {"_id": 1, "money": 100}
 
 
 async def test_support_is_asked_for_once(database: str, mongo_url: str) -> None:

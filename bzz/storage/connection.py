@@ -97,7 +97,7 @@ def client_for(alias: str, client: Any = None) -> Driver:
     loop = asyncio.get_running_loop()
     with _lock:
         for known in _clients.get(loop, ()):
-            if not known.driver.closed and _same_client(known.settings, settings):
+            if _same_client(known.settings, settings):
                 return known.driver
         _drop_closed_loops()
         driver = Driver(_create(alias))
