@@ -23,7 +23,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-from bzz.connection import Connection
 from bzz.delivery import naming, wire
 from bzz.delivery.celery import SIGNAL_TASK, asking_blocks
 from bzz.delivery.commit import kept_back
@@ -39,6 +38,7 @@ from bzz.delivery.outgoing import (
 from bzz.delivery.summaries import ExceptionSummary, Gone, RequestSummary
 from bzz.delivery.transport import warn_not_configured
 from bzz.dispatcher import ANY, Options, Signal
+from bzz.dispatcher.connection import Connection
 from bzz.errors import CeleryNotConfiguredWarning, PublishError
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 
 import tornado.web
 
-from bzz import problem
+from bzz.http import problem
 
 __all__ = ["DRAINING", "HealthHandler", "ReadyHandler"]
 

@@ -17,15 +17,11 @@ from urllib.parse import quote, urlencode
 
 import tornado.web
 
-from bzz import errors, overridden
+from bzz import errors
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
-from bzz.etag import etag_of, form_of, matches_weakly
-from bzz.operation import DataKind
-from bzz.page import Page, render_page
-from bzz.preview import preview
-from bzz.problem_handler import ProblemHandler, problem_of
-from bzz.request import (
+from bzz.http.problem_handler import ProblemHandler, problem_of
+from bzz.http.request import (
     ACCEPT_PATCH,
     JSON,
     arguments,
@@ -36,7 +32,11 @@ from bzz.request import (
     read_patch,
     refuse_arguments,
 )
-from bzz.resource import Action, Operation, Options, Outcome, Resource
+from bzz.resource import Action, Operation, Options, Outcome, Resource, overridden
+from bzz.resource.etag import etag_of, form_of, matches_weakly
+from bzz.resource.operation import DataKind
+from bzz.resource.page import Page, render_page
+from bzz.resource.preview import preview
 
 __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 

@@ -11,9 +11,9 @@ import mongoengine as me
 import pytest
 
 from bzz import signals
-from bzz.etag import etag_of, form_of, is_if_match, matches, matches_weakly
 from bzz.model import Schema
 from bzz.mongoengine_handler import MongoEngineRestHandler
+from bzz.resource.etag import etag_of, form_of, is_if_match, matches, matches_weakly
 from bzz.testing import capture
 from tests.serving import Client, serving
 

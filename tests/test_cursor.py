@@ -25,7 +25,7 @@ import bzz
 from bzz.errors import QueryError
 from bzz.model import QueryRules, Schema, compile_query
 from bzz.mongoengine_handler import MongoEngineRestHandler
-from bzz.page import Page
+from bzz.resource.page import Page
 from tests.serving import Answer, Client, serving
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))

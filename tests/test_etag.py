@@ -15,7 +15,7 @@ from bson.codec_options import CodecOptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bzz.etag import etag_of, is_if_match, matches
+from bzz.resource.etag import etag_of, is_if_match, matches
 
 scalars = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5) | st.binary(max_size=5)

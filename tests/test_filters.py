@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from blinker import ANY
 
-from bzz.filters import SenderFilter, Transitions
+from bzz.dispatcher.filters import SenderFilter, Transitions
 
 
 class Model: ...

@@ -25,9 +25,9 @@ from openapi_spec_validator import validate
 import bzz
 from bzz import signals
 from bzz.cli import main
+from bzz.http.problem_handler import STATUS
 from bzz.model import Aggregation
 from bzz.mongoengine_handler import MongoEngineRestHandler
-from bzz.problem_handler import STATUS
 from bzz.testing import capture
 from tests.model_documents import (
     Animal,

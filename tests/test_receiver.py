@@ -13,7 +13,15 @@ from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 import pytest
 import tornado.gen
 
-from bzz.receiver import Adapter, describe, is_async, is_generator, is_held_weakly, receiver_key, wire_name
+from bzz.dispatcher.receiver import (
+    Adapter,
+    describe,
+    is_async,
+    is_generator,
+    is_held_weakly,
+    receiver_key,
+    wire_name,
+)
 
 SENDER, SIGNAL = object(), object()
 PAYLOAD = {"instance": "I", "handler": "H"}
@@ -462,7 +470,7 @@ def test_what_no_other_process_can_find_has_no_wire_name(receiver: Any) -> None:
 
 
 SCRIPT = """
-from bzz.receiver import wire_name
+from bzz.dispatcher.receiver import wire_name
 def changed(): ...
 print(wire_name(changed))
 """

@@ -14,8 +14,8 @@ from bzz.batch.plan import Limits, read_request
 from bzz.batch.report import report
 from bzz.batch.runner import Batch
 from bzz.errors import HeaderError, Veto
+from bzz.http.request import preferences
 from bzz.mongoengine_handler import ProblemHandler
-from bzz.request import preferences
 
 __all__ = ["BatchHandler"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from bzz.batch.directory import METHODS, Directory
 from bzz.errors import FieldError, ValidationError
-from bzz.etag import is_if_match
 from bzz.resource import Action, Operation, Resource
+from bzz.resource.etag import is_if_match
 
 __all__ = ["BatchRequest", "Limits", "PlannedOperation", "read_request"]
 

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import orjson
 
 from bzz import model as typed
-from bzz import overridden
 from bzz.batch.runner import Batch, Entry
 from bzz.mongoengine_handler import problem_of
-from bzz.page import render_page
+from bzz.resource import overridden
+from bzz.resource.page import render_page
 
 __all__ = ["report"]
 

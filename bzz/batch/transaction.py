@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
-from bzz import overridden
 from bzz.batch.plan import PlannedOperation
 from bzz.delivery.commit import deferring
 from bzz.errors import (
@@ -27,7 +26,7 @@ from bzz.errors import (
     TransactionsUnsupportedError,
     ValidationError,
 )
-from bzz.resource import Operation, Outcome
+from bzz.resource import Operation, Outcome, overridden
 from bzz.storage.errors import has_label
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bzz.connection import Connection
 from bzz.delivery import loop, wire
 from bzz.delivery.naming import find_connection, find_signal
 from bzz.delivery.reading import read_stored
 from bzz.dispatcher import Signal
+from bzz.dispatcher.connection import Connection
 
 __all__ = ["deliver_receiver", "deliver_signal", "run_receiver"]
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from weakref import WeakSet
 
-from bzz.connection import Connection
 from bzz.dispatcher import Signal
+from bzz.dispatcher.connection import Connection
+from bzz.dispatcher.receiver import importable_module
 from bzz.errors import UnknownReceiverError, UnknownSignalError
-from bzz.receiver import importable_module
 
 __all__ = ["find_connection", "find_signal", "name_in_module", "queues", "remember"]
 

@@ -15,8 +15,8 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectI
 from mongoengine.base import BaseDocument, get_document
 from mongoengine.errors import NotRegistered
 
+from bzz.dispatcher.receiver import wire_name
 from bzz.errors import PayloadError, UnsendableError
-from bzz.receiver import wire_name
 
 __all__ = [
     "SCALARS",

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from bzz.connection import Connection
 from bzz.delivery import wire
 from bzz.delivery.arrival import run_receiver
 from bzz.delivery.celery import RECEIVER_TASK, asking_blocks
 from bzz.delivery.commit import kept_back
 from bzz.delivery.outgoing import TIMEOUT, Outgoing, app_for, app_for_async, in_background, is_in_loop
 from bzz.dispatcher import Signal
+from bzz.dispatcher.connection import Connection
 from bzz.errors import CeleryNotConfiguredWarning
 
 __all__ = ["CeleryTransport", "warn_not_configured"]

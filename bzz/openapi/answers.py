@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from bzz import problem
+from bzz.http import problem
+from bzz.http.problem_handler import STATUS
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.problem_handler import STATUS
 
 __all__ = ["HEADERS", "content", "kinds_for", "plain_problem", "problems"]
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 
 import tornado.web
 
-from bzz.problem_handler import ProblemHandler
+from bzz.http.problem_handler import ProblemHandler
 
 __all__ = ["ASSETS", "AssetHandler", "DocumentHandler", "PageHandler"]
 

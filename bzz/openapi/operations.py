@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from bzz import request
+from bzz.http import request
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bzz.listing import rules_for
 from bzz.model import FieldSpec, QueryRules, Schema
 from bzz.model.field import CustomSpec
 from bzz.model.json_forms import Json, form, is_textual, or_empty
@@ -13,7 +12,8 @@ from bzz.model.query.parameters import MAX_BYTES, RESERVED
 from bzz.model.query.paths import find
 from bzz.model.query.places import PLACE_OPERATORS, check_place
 from bzz.model.query.predicates import MAX_VALUES
-from bzz.operation import Options
+from bzz.resource.listing import rules_for
+from bzz.resource.operation import Options
 
 __all__ = ["conditional_headers", "key_parameter", "list_parameters", "prefer_header"]
 

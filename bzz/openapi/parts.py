@@ -5,7 +5,7 @@ from __future__ import annotations
 from bzz.model import Schema
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.operation import Options
+from bzz.resource.operation import Options
 
 __all__ = ["part_schema"]
 

@@ -1,4 +1,4 @@
-"""What ``Prefer: dry-run`` is answered with: see :mod:`bzz.preview`."""
+"""What ``Prefer: dry-run`` is answered with: see :mod:`bzz.resource.preview`."""
 
 from __future__ import annotations
 

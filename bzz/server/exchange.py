@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection
 
-from bzz import problem
+from bzz.http import problem
 from bzz.server.access import Entry
 from bzz.server.stream import ClientStream
 

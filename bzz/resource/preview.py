@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from bzz import model as typed
-from bzz import overridden
 from bzz.model import Schema
-from bzz.operation import Action, Outcome
+from bzz.resource import overridden
+from bzz.resource.operation import Action, Outcome
 
 __all__ = ["preview"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import tornado.web
 
-from bzz import errors, problem
+from bzz import errors
+from bzz.http import problem
 
 __all__ = ["STATUS", "ProblemHandler", "problem_of"]
 

@@ -8,12 +8,12 @@ import weakref
 from typing import Any
 
 from bzz import model as typed
-from bzz import overridden
-from bzz.documents import Documents, both
 from bzz.errors import ConflictError
 from bzz.model import Assignments, Stored
-from bzz.operation import Operation, Outcome
-from bzz.revision import decode, primary, revised
+from bzz.resource import overridden
+from bzz.resource.documents import Documents, both
+from bzz.resource.operation import Operation, Outcome
+from bzz.resource.revision import decode, primary, revised
 
 __all__ = ["Updates"]
 

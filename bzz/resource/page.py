@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from bzz import model as typed
-from bzz import overridden
 from bzz.model import Link, ListQuery, Schema, Stored
+from bzz.resource import overridden
 
 __all__ = ["Page", "render_page"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from bzz import model as typed
 from bzz.errors import BodyError, FieldError, PatchConflictError, ValidationError
 from bzz.model import Assignments, FieldSpec, Schema, Stored
-from bzz.operation import Operation
+from bzz.resource.operation import Operation
 
 __all__ = ["conflicts", "decode", "primary", "revised"]
 

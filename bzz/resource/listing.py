@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bzz import model as typed
-from bzz import overridden
 from bzz.errors import QueryError, StorageError
 from bzz.model import Link, ListQuery, QueryRules, Schema, Stored
-from bzz.operation import Operation, Options, Outcome
-from bzz.page import Page
+from bzz.resource import overridden
+from bzz.resource.operation import Operation, Options, Outcome
+from bzz.resource.page import Page
 from bzz.storage import Store
 from bzz.storage.reading import aggregate, estimated_count, refused_value
 

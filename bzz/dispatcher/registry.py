@@ -15,10 +15,10 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 import blinker
 from blinker import ANY
 
-from bzz.connection import Connection, Receivers
+from bzz.dispatcher.connection import Connection, Receivers
+from bzz.dispatcher.filters import SenderFilter, Transitions
+from bzz.dispatcher.receiver import receiver_key
 from bzz.errors import UnknownSenderWarning
-from bzz.filters import SenderFilter, Transitions
-from bzz.receiver import receiver_key
 
 __all__ = ["Options", "Registry"]
 
@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
 
     - ``subclasses``: subclasses of the sender count too.
     - ``when``: only these changes, for signals with ``updated_fields``; see
-      :class:`~bzz.filters.Transitions`.
+      :class:`~bzz.dispatcher.filters.Transitions`.
     - ``thread``: a plain receiver runs in a thread when the signal is sent asynchronously.
     - ``errors``: ``"raise"`` or ``"log"``, instead of the policy of the signal.
     - ``dispatch_uid``: the same uid and sender connect once; what comes later is ignored.

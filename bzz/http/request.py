@@ -14,8 +14,8 @@ from tornado.httputil import HTTPServerRequest
 
 from bzz import errors
 from bzz import model as typed
-from bzz.etag import is_if_match
-from bzz.operation import DataKind
+from bzz.resource.etag import is_if_match
+from bzz.resource.operation import DataKind
 
 __all__ = [
     "ACCEPT_PATCH",

@@ -1,6 +1,7 @@
 """The documents of one resource: found, created and deleted, under the conditions that an operation names.
 
-Nothing here tells anybody of anything: that is for :mod:`bzz.resource`. Updates are in :mod:`bzz.updates`.
+Nothing here tells anybody of anything: that is for :mod:`bzz.resource`. Updates are in
+:mod:`bzz.resource.updates`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 from bzz import model as typed
-from bzz import overridden
 from bzz.errors import DuplicateError, MissingDocumentError, PreconditionFailedError
-from bzz.etag import etag_of, form_of, matches
 from bzz.model import Schema, Stored
-from bzz.operation import Operation, Options, Outcome
-from bzz.revision import conflicts, decode
+from bzz.resource import overridden
+from bzz.resource.etag import etag_of, form_of, matches
+from bzz.resource.operation import Operation, Options, Outcome
+from bzz.resource.revision import conflicts, decode
 from bzz.storage import Store
 
 __all__ = ["Documents", "both"]

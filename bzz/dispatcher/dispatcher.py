@@ -16,10 +16,10 @@ from weakref import WeakSet
 
 from blinker import ANY
 
-from bzz.connection import Connection
+from bzz.dispatcher.connection import Connection
+from bzz.dispatcher.receiver import OWN_NAMES
+from bzz.dispatcher.registry import Options, Registry
 from bzz.errors import ExitEarly
-from bzz.receiver import OWN_NAMES
-from bzz.registry import Options, Registry
 
 __all__ = ["ANY", "Connection", "Options", "Signal", "Transport", "set_transport"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bzz.model import Aggregation, Change, Stored
-from bzz.page import Page
+from bzz.resource.page import Page
 
 __all__ = ["Action", "DataKind", "Operation", "Options", "Outcome"]
 

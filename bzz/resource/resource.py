@@ -6,7 +6,8 @@ commit::
 
     prerun → pre signal → decode → validate → write → diff → post signal → success or failure → postrun
 
-No step knows HTTP. What is done to documents is in :mod:`bzz.documents` and :mod:`bzz.updates`.
+No step knows HTTP. What is done to documents is in :mod:`~bzz.resource.documents` and
+:mod:`~bzz.resource.updates`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, announce, is_heard
 from bzz.delivery.operating import operating
-from bzz.documents import Documents
 from bzz.errors import ExitEarly, PreconditionRequiredError
-from bzz.listing import Listing
 from bzz.model import Schema, Stored
-from bzz.operation import Action, Operation, Options, Outcome
+from bzz.resource.documents import Documents
+from bzz.resource.listing import Listing
+from bzz.resource.operation import Action, Operation, Options, Outcome
+from bzz.resource.updates import Updates
 from bzz.storage import Store
-from bzz.updates import Updates
 
 __all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
 

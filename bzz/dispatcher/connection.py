@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from blinker.base import make_ref  # type: ignore[attr-defined]  # not in its __all__
 
-from bzz.filters import SenderFilter, Transitions
-from bzz.receiver import (
+from bzz.dispatcher.filters import SenderFilter, Transitions
+from bzz.dispatcher.receiver import (
     Adapter,
     describe,
     is_async,

@@ -1,0 +1,11 @@
+"""HTTP: requests read strictly, errors as problems. Only the rooms above know that it is there.
+
+``request``
+    parameters, conditions, preferences and bodies of a request
+``problem``, ``problem_handler``
+    problem details (RFC 9457), and which status each error is
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

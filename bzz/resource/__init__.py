@@ -1,0 +1,21 @@
+"""A model that can be reached, and the life of one operation on it. No HTTP.
+
+``operation``
+    what is asked of a resource, and what came of it
+``resource``
+    the steps of an operation, in order, and who is told of each
+``documents``, ``updates``, ``revision``
+    documents found, created and deleted; changed; what a change makes of a document
+``listing``, ``page``
+    lists, and how they are shown
+``etag``, ``preview``
+    which state of a document somebody means; what a write would do
+``overridden``
+    what a model overrides, run as its author wrote it
+"""
+
+from __future__ import annotations
+
+from bzz.resource.resource import Action, Operation, Options, Outcome, Resource
+
+__all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
