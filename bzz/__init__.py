@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bzz.api import Api
 from bzz.errors import BzzError, CeleryNotConfiguredWarning, ExitEarly, UnknownSenderWarning, Veto
+from bzz.http.cors import Cors
+from bzz.http.rate_limit import RateLimit
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.server import serve
 
@@ -11,8 +13,10 @@ __all__ = [
     "Api",
     "BzzError",
     "CeleryNotConfiguredWarning",
+    "Cors",
     "ExitEarly",
     "MongoEngineRestHandler",
+    "RateLimit",
     "UnknownSenderWarning",
     "Veto",
     "serve",

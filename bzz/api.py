@@ -25,6 +25,9 @@ from bzz.batch.directory import METHODS
 from bzz.batch.handler import BatchHandler
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
+from bzz.http.cors import Cors
+from bzz.http.gate import Gate
+from bzz.http.rate_limit import RateLimit
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
 from bzz.openapi import (
     AssetHandler,
@@ -49,7 +52,9 @@ class Api:
     ``description`` are those of the description. ``batch_limits`` bounds one batch.
     ``client`` is an explicit asynchronous client for all resources, ``celery`` the Celery app that publishes
     what is sent from within its operations (Celery's current one unless given), ``secret`` signs the cursors
-    of all resources (see :class:`bzz.model.QueryRules`). Every event is a decorator
+    of all resources (see :class:`bzz.model.QueryRules`). ``cors`` is for everything below the prefix,
+    ``rate_limit`` for the resources that have none of their own and for batches, which count together: see
+    :class:`bzz.http.cors.Cors` and :class:`bzz.http.rate_limit.RateLimit`. Every event is a decorator
     here too, for all resources of this Api and of no other: ``@api.on_failure``.
     """
 
@@ -63,6 +68,8 @@ class Api:
         client: Any = None,
         celery: Any = None,
         secret: str | bytes | None = None,
+        cors: Cors | None = None,
+        rate_limit: RateLimit | str | None = None,
         batch: str | None = "/batch",
         batch_limits: Limits | None = None,
         health: str | None = "/health",
@@ -76,6 +83,9 @@ class Api:
         self.description = description
         self.client = client
         self._secret = secret
+        self._gate = Gate.within(None, cors, rate_limit, name="default")
+        # What people and machines look at to see how the Api is does not count.
+        self._ungated = Gate.within(self._gate, limit=None, name="default")
         self.hooks = Hooks(owner=self)
         self.hooks.celery = celery
         self.resources: dict[str, Resource] = {}
@@ -108,7 +118,7 @@ class Api:
         if self._secret is not None:
             options.setdefault("secret", self._secret)
         hooks = Hooks(owner=None, outer=self.hooks)
-        routes = handler.routes_for(*model, prefix=self.prefix, hooks=hooks, **options)
+        routes = handler.routes_for(*model, prefix=self.prefix, hooks=hooks, gate=self._gate, **options)
         name = routes.resource.name
         if name in self.resources:
             raise ValueError(f"this Api already has a resource {name!r}; give one of them a resource_name")
@@ -127,7 +137,7 @@ class Api:
         """The plain list of Tornado rules, to be mounted in an application of one's own."""
         rules = list(self._rules)
         if self._batch is not None:
-            given = {"directory": self.directory, "limits": self.batch_limits}
+            given = {"directory": self.directory, "limits": self.batch_limits, "gate": self._gate}
             rules.append(self._rule(self._batch, BatchHandler, given))
         if self._health is not None:
             rules.append(self._rule(self._health, HealthHandler))
@@ -139,7 +149,8 @@ class Api:
             page = {"title": self.title, "url": self.prefix + (self._openapi or "")}
             place = self.prefix + self._docs
             rules.append(self._rule(self._docs, PageHandler, {**page, "assets": place}))
-            rules.append(tornado.web.url(rf"{re.escape(place)}/[0-9a-f]+/([^/]+)", AssetHandler))
+            assets = rf"{re.escape(place)}/[0-9a-f]+/([^/]+)"
+            rules.append(tornado.web.url(assets, AssetHandler, {"gate": self._ungated}))
         return rules
 
     def openapi(self) -> dict[str, Any]:
@@ -151,7 +162,9 @@ class Api:
                 description=self.description,
                 prefix=self.prefix,
                 mounted=[
-                    Mounted(rule.kwargs["resource"], rule.handler_class, rule.kwargs["path"])
+                    Mounted(
+                        rule.kwargs["resource"], rule.handler_class, rule.kwargs["path"], rule.kwargs["gate"]
+                    )
                     for rule in self._rules
                 ],
                 batch=self._batch_terms(),
@@ -170,7 +183,8 @@ class Api:
 
     def application(self, **settings: Any) -> tornado.web.Application:
         """Return a Tornado application that serves this Api; ``settings`` are Tornado's."""
-        settings.setdefault("default_handler_class", ProblemHandler)
+        if settings.setdefault("default_handler_class", ProblemHandler) is ProblemHandler:
+            settings.setdefault("default_handler_args", {"gate": self._ungated})
         return tornado.web.Application(self.routes, **settings)
 
     async def check(self) -> None:
@@ -179,7 +193,9 @@ class Api:
             await resource.store.ping()
 
     def _rule(self, path: str, handler: Any, given: dict[str, Any] | None = None) -> Any:
-        return tornado.web.url(re.escape(self.prefix + path), handler, given)
+        return tornado.web.url(
+            re.escape(self.prefix + path), handler, {"gate": self._ungated, **(given or {})}
+        )
 
     def _batch_terms(self) -> BatchTerms | None:
         if self._batch is None:
@@ -190,6 +206,7 @@ class Api:
             max_operations=self.batch_limits.max_operations,
             timeout=self.batch_limits.timeout,
             max_timeout=self.batch_limits.max_timeout,
+            limited=self._gate is not None and self._gate.limit is not None,
         )
 
     def _refuse_clash(self, name: str) -> None:

@@ -17,6 +17,7 @@ The tree::
       ├─ PreconditionFailedError (ValueError)  the document is no longer as the client knew it
       ├─ PreconditionRequiredError (ValueError)  the client has to say which state it knows
       ├─ PatchConflictError (ValueError)   a patch that does not fit the document
+      ├─ RateLimitError (RuntimeError)     more requests than somebody may send in a time
       ├─ StorageError (RuntimeError)       MongoDB refused a command
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
       │    ├─ StorageUnavailableError (ConnectionError)  nobody answers
@@ -56,6 +57,7 @@ __all__ = [
     "PreconditionRequiredError",
     "PublishError",
     "QueryError",
+    "RateLimitError",
     "ReferencedError",
     "StorageError",
     "StorageTimeoutError",
@@ -194,6 +196,18 @@ class PatchConflictError(BzzError, ValueError):
     def __init__(self, detail: str, operation: int) -> None:
         super().__init__(detail)
         self.operation = operation
+
+
+class RateLimitError(BzzError, RuntimeError):
+    """Somebody sent more requests than a limit allows in a time.
+
+    ``policies`` are the names of the limits; ``seconds`` is when the next request would pass.
+    """
+
+    def __init__(self, detail: str, policies: Sequence[str], seconds: int) -> None:
+        super().__init__(detail)
+        self.policies = tuple(policies)
+        self.seconds = seconds
 
 
 class StorageError(BzzError, RuntimeError):

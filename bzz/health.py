@@ -7,9 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import tornado.web
-
 from bzz.http import problem
+from bzz.http.problem_handler import ProblemHandler
 
 __all__ = ["DRAINING", "HealthHandler", "ReadyHandler"]
 
@@ -19,10 +18,12 @@ logger = logging.getLogger("bzz.health")
 DRAINING = "bzz.draining"
 
 
-class _ProbeHandler(tornado.web.RequestHandler):
+class _ProbeHandler(ProblemHandler):
     """What both have in common: JSON, never cached, errors as problems."""
 
-    SUPPORTED_METHODS = ("GET", "HEAD")
+    def allowed_methods(self) -> tuple[str, ...]:
+        """Return the methods of this URL."""
+        return ("GET", "HEAD")
 
     def set_default_headers(self) -> None:
         """Keep proxies from answering in our place."""
@@ -32,12 +33,6 @@ class _ProbeHandler(tornado.web.RequestHandler):
         """Answer 200."""
         self.set_header("Content-Type", "application/json")
         self.finish(b'{"status":"%s"}' % status.encode())
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer with a problem (RFC 9457)."""
-        if status_code == 405:
-            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
-        self.refuse(status_code, "", "")
 
     def refuse(self, status: int, detail: str, kind: str) -> None:
         """Answer with a problem that has these members."""

@@ -20,7 +20,10 @@ import tornado.web
 from bzz import errors
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
+from bzz.http.cors import Cors
+from bzz.http.gate import UNSET, Gate
 from bzz.http.problem_handler import ProblemHandler, problem_of
+from bzz.http.rate_limit import RateLimit
 from bzz.http.request import (
     ACCEPT_PATCH,
     JSON,
@@ -79,6 +82,10 @@ class MongoEngineRestHandler(ProblemHandler):
     timeout = Options.timeout
     retry_seconds = Options.retry_seconds
     require_if_match = Options.require_if_match
+    bulk = Options.bulk
+    max_bulk = Options.max_bulk
+    bulk_timeout = Options.bulk_timeout
+    ndjson = Options.ndjson
     filters = Options.filters
     sorts = Options.sorts
     expandable = Options.expandable
@@ -86,6 +93,8 @@ class MongoEngineRestHandler(ProblemHandler):
     search = Options.search
     aggregations = Options.aggregations
     secret = Options.secret
+    cors: Cors | None = None
+    rate_limit: RateLimit | str | None = None
 
     resource: Resource
 
@@ -97,6 +106,7 @@ class MongoEngineRestHandler(ProblemHandler):
         resource_name: str | None = None,
         client: Any = None,
         hooks: Hooks | None = None,
+        gate: Gate | None = None,
         **options: Any,
     ) -> Routes:
         """Return the Tornado rules that serve a model.
@@ -104,33 +114,31 @@ class MongoEngineRestHandler(ProblemHandler):
         ``routes_for(User)`` is the usual form; ``routes_for("mongoengine", User)`` is accepted as well.
         ``prefix`` may be written with or without slashes, ``resource_name`` defaults to the class name in
         snake case. ``client`` is an asynchronous client (PyMongo's or Motor's) to use instead of one derived
-        from the model's connection.
+        from the model's connection. ``cors`` and ``rate_limit`` are what requests meet first; ``gate`` has
+        both of a whole Api, for a resource that says nothing of its own.
 
         Raises TypeError for anything that is not a document class, or an option that does not exist.
         """
         document = _document_class(model)
+        name = resource_name.strip("/") if resource_name else _snake_case(document.__name__)
+        own = {each: options.pop(each, getattr(cls, each) or UNSET) for each in ("cors", "rate_limit")}
+        gate = Gate.within(gate, own["cors"], own["rate_limit"], name=name)
         unknown = options.keys() - Options.__dataclass_fields__.keys()
         if unknown:
             raise TypeError(f"routes_for() has no option {', '.join(sorted(unknown))}")
         chosen = {name: getattr(cls, _ATTRIBUTES.get(name, name)) for name in Options.__dataclass_fields__}
-        name = resource_name.strip("/") if resource_name else _snake_case(document.__name__)
         resource = Resource(
             document, name=name, options=Options(**chosen | options), client=client, hooks=hooks
         )
         path = "".join(f"/{part}" for part in [*prefix.split("/"), *name.split("/")] if part)
         pattern = rf"{re.escape(path)}(?:/([^/]+))?/?"
-        rule = tornado.web.url(pattern, cls, {"resource": resource, "path": path}, name=None)
+        rule = tornado.web.url(pattern, cls, {"resource": resource, "path": path, "gate": gate}, name=None)
         return Routes([rule], resource)
 
     def initialize(self, resource: Resource, path: str) -> None:
         """Take the resource that this handler serves, and the path of its collection."""
         self.resource = resource
         self.path = path
-
-    def prepare(self) -> None:
-        """Find the method of this URL; Tornado itself knows methods of handlers only."""
-        if self.request.method not in self.allowed_methods():
-            raise tornado.web.HTTPError(405)
 
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods of the collection, or of one document."""

@@ -89,7 +89,7 @@ def make_api() -> bzz.Api:
     for model in (Everything, Person, Animal, Dog, Free, CodedTarget, Note, Shown, Mapped):
         api.add(model)
     api.add(Strict, put="replace", require_if_match=True)
-    api.add(Strict, resource_name="calm/reading", handler=ReadOnlyHandler)
+    api.add(Strict, resource_name="calm/reading", handler=ReadOnlyHandler, rate_limit="100/minute")
     api.add(
         Person,
         resource_name="asked",

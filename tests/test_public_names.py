@@ -14,8 +14,8 @@ from tests.program import ROOT
 
 PUBLIC = {
     "bzz": """
-        Api BzzError CeleryNotConfiguredWarning ExitEarly MongoEngineRestHandler UnknownSenderWarning Veto
-        serve
+        Api BzzError CeleryNotConfiguredWarning Cors ExitEarly MongoEngineRestHandler RateLimit
+        UnknownSenderWarning Veto serve
     """,
     "bzz.api": "Api",
     "bzz.async_signals": """
@@ -29,10 +29,13 @@ PUBLIC = {
         BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
         EmbeddedServerError ExitEarly FieldError HeaderError KeyFormatError MissingDocumentError
         PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError
-        QueryError ReferencedError StorageError StorageTimeoutError
+        QueryError RateLimitError ReferencedError StorageError StorageTimeoutError
         StorageUnavailableError TransactionsUnsupportedError UnknownReceiverError UnknownSenderWarning
         UnknownSignalError UnsendableError ValidationError Veto
     """,
+    "bzz.http.cors": "EXPOSED READ Cors",
+    "bzz.http.rate_limit": "MemoryMeter Meter Quota RateLimit Reading remote_address",
+    "bzz.http.rate_limit_redis": "RedisMeter close_meters",
     "bzz.mongoengine_handler": "MongoEngineRestHandler ProblemHandler Routes problem_of",
     "bzz.resource": "Action Operation Options Outcome Resource",
     "bzz.server": "Limits Server serve",

@@ -38,11 +38,6 @@ class BatchHandler(ProblemHandler):
         self.limits = limits
         self._told: Mapping[str, Any] = {}
 
-    def prepare(self) -> None:
-        """Refuse every other method."""
-        if self.request.method not in self.allowed_methods():
-            raise tornado.web.HTTPError(405)
-
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods of this URL."""
         return ("POST", "OPTIONS")

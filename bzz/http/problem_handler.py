@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import tornado.web
 
 from bzz import errors
 from bzz.http import problem
+from bzz.http.gate import Gate
+from bzz.http.rate_limit import Quota
 
 __all__ = ["STATUS", "ProblemHandler", "problem_of"]
 
@@ -28,17 +30,51 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.PatchConflictError, 409, "patch"),
     (errors.PreconditionFailedError, 412, "precondition"),
     (errors.PreconditionRequiredError, 428, "precondition-required"),
+    (errors.RateLimitError, 429, "quota-exceeded"),
     (errors.StorageUnavailableError, 503, "storage-unavailable"),
     (errors.StorageTimeoutError, 503, "storage-timeout"),
 )
 
 
 class ProblemHandler(tornado.web.RequestHandler):
-    """A handler whose every error answer is a problem (RFC 9457); on its own it answers 404 to everything."""
+    """A handler whose every error answer is a problem (RFC 9457); on its own it answers 404 to everything.
 
-    def prepare(self) -> None:
-        """Refuse what no rule has claimed."""
-        raise tornado.web.HTTPError(404)
+    ``gate`` holds what concerns requests before they are looked at: cross-origin rules and a rate limit. A
+    subclass that has a ``prepare`` of its own returns, or awaits, what this one returns. ``quota`` is what a
+    rate limit leaves to who sent the request, None if none counts it.
+    """
+
+    gate: Gate | None = None
+    quota: Quota | None = None
+
+    def __init__(
+        self,
+        application: tornado.web.Application,
+        request: tornado.httputil.HTTPServerRequest,
+        *,
+        gate: Gate | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if gate is not None:
+            self.gate = gate
+        super().__init__(application, request, **kwargs)
+
+    def clear(self) -> None:
+        """Begin the answer anew, with the headers that every answer has."""
+        super().clear()
+        if self.gate is not None:
+            self.gate.mark(self)
+
+    def prepare(self) -> Awaitable[None] | None:
+        """Answer preflights, refuse methods that this URL does not have, and count the request."""
+        gate = self.gate
+        if gate is not None and gate.is_preflight(self):
+            gate.answer_preflight(self)
+            return None
+        allowed = self.allowed_methods()
+        if self.request.method not in allowed:
+            raise tornado.web.HTTPError(405 if allowed else 404)
+        return None if gate is None else gate.admit(self)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the problem that belongs to an error; what went wrong inside stays in the log."""
@@ -48,6 +84,8 @@ class ProblemHandler(tornado.web.RequestHandler):
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         if status_code == 503:
             self.set_header("Retry-After", "1")
+        if isinstance(error, errors.RateLimitError):
+            self.set_header("Retry-After", str(error.seconds))
         if isinstance(error, errors.PreconditionFailedError):
             self.set_header("ETag", error.etag)
         self.set_header("Content-Type", problem.CONTENT_TYPE)
@@ -58,7 +96,7 @@ class ProblemHandler(tornado.web.RequestHandler):
         return {}
 
     def allowed_methods(self) -> tuple[str, ...]:
-        """Return the methods that this URL has."""
+        """Return the methods that this URL has; none, and it does not exist."""
         return ()
 
     def _handle_request_exception(self, e: BaseException) -> None:
@@ -111,6 +149,8 @@ def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]
         members["conflicts"] = error.conflicts
     if isinstance(error, errors.PatchConflictError):
         members["operation"] = error.operation
+    if isinstance(error, errors.RateLimitError):
+        members["violated-policies"] = list(error.policies)
     if isinstance(error, errors.HeaderError):
         members["header"] = error.header
     return error.detail, found, members

@@ -13,7 +13,7 @@ from bzz.http.problem_handler import STATUS
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 
-__all__ = ["HEADERS", "content", "kinds_for", "plain_problem", "problems"]
+__all__ = ["HEADERS", "content", "kinds_for", "limited", "plain_problem", "problems"]
 
 _POINTERS: Json = {
     "type": "array",
@@ -42,6 +42,9 @@ MEMBERS: Mapping[str, Mapping[str, tuple[Json, Any]]] = {
         "etag": ({"type": "string", "description": "The tag of what is stored now."}, '"5d41402abc4b2a76"'),
         "conflicts": (_CONFLICTS, {"name": {"stored": "Ana", "requested": "Bo"}}),
     },
+    "quota-exceeded": {
+        "violated-policies": ({"type": "array", "items": {"type": "string"}, "minItems": 1}, ["default"])
+    },
     "patch": {"operation": ({"type": "integer", "description": "Its position in the patch."}, 0)},
 }
 #: Members that not every problem of the kind has.
@@ -60,6 +63,14 @@ HEADERS: Mapping[str, Json] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "Preference-Applied": {"description": "The preference that was followed (RFC 7240).", "schema": _TEXT},
+    "RateLimit-Policy": {
+        "description": 'The quota: `"default";q=100;w=60` is 100 requests in 60 seconds.',
+        "schema": _TEXT,
+    },
+    "RateLimit": {
+        "description": 'What is left: `"default";r=99;t=1` is 99 requests, and one more in a second.',
+        "schema": _TEXT,
+    },
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
 }
 
@@ -98,7 +109,7 @@ def kinds_for(method: str, *, on_item: bool, demands_if_match: bool = False) -> 
     """Return the kinds of problems that an operation of a resource can answer with."""
     if method == "OPTIONS":
         return []
-    kinds = [kind for _error, _status, kind in STATUS]
+    kinds = [kind for _error, _status, kind in STATUS if kind != "quota-exceeded"]
     if not demands_if_match:
         kinds = [kind for kind in kinds if kind != "precondition-required"]
     return [kind for kind in kinds if kind not in _MEETS or method in _MEETS[kind][on_item]]
@@ -116,6 +127,18 @@ def problems(kinds: Iterable[str], catalog: Catalog, *, statuses: Iterable[int] 
         "content": {problem.CONTENT_TYPE: {"schema": plain_problem(catalog)}},
     }
     return found
+
+
+def limited(answers: Mapping[str, Json], catalog: Catalog) -> dict[str, Json]:
+    """Return the answers of an operation that a rate limit counts: 429 too, and all with its headers."""
+    extra = {name: HEADERS[name] for name in ("RateLimit-Policy", "RateLimit")}
+    refused = problems(["quota-exceeded"], catalog)["429"]
+    refused["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+    everyone = dict(sorted({**answers, "429": refused}.items()))
+    return {
+        status: {**answer, "headers": {**answer.get("headers", {}), **extra}}
+        for status, answer in everyone.items()
+    }
 
 
 def plain_problem(catalog: Catalog) -> Json:

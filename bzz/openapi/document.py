@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bzz.http.gate import Gate
 from bzz.model import Schema
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
@@ -20,11 +21,12 @@ __all__ = ["Description", "Mounted", "openapi"]
 
 @dataclass(frozen=True)
 class Mounted:
-    """A resource, the class of the handler that serves it, and the path of its collection."""
+    """A resource, the class of the handler that serves it, the path of its collection, and its gate."""
 
     resource: Resource
     handler: Any
     path: str
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ def openapi(described: Description) -> Json:
     heard: Json = {}
     parameters: Json = {}
     for each in described.mounted:
-        one = ResourcePaths(each.resource, each.handler, each.path, catalog, identifiers)
+        one = ResourcePaths(each.resource, each.handler, each.path, catalog, identifiers, gate=each.gate)
         path = each.path.removeprefix(described.prefix)
         paths[path] = one.collection()
         paths[f"{path}/{{key}}"] = one.document()

@@ -72,11 +72,6 @@ def _edition() -> str:
 class _ReadingHandler(ProblemHandler):
     """Something that is only read; the tag of an answer is a hash of its bytes."""
 
-    def prepare(self) -> None:
-        """Refuse every method that writes."""
-        if self.request.method not in self.allowed_methods():
-            raise tornado.web.HTTPError(405)
-
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods of this URL."""
         return ("GET", "HEAD")

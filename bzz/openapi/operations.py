@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from bzz.http import request
+from bzz.http.gate import Gate
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, problems
+from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems
 from bzz.openapi.bodies import patch_content, write_content
 from bzz.openapi.parameters import conditional_headers, key_parameter, list_parameters, prefer_header
 from bzz.openapi.parts import part_schema
@@ -64,7 +65,14 @@ class ResourcePaths:
     """
 
     def __init__(
-        self, resource: Resource, handler: Any, path: str, catalog: Catalog, identifiers: Identifiers
+        self,
+        resource: Resource,
+        handler: Any,
+        path: str,
+        catalog: Catalog,
+        identifiers: Identifiers,
+        *,
+        gate: Gate | None = None,
     ) -> None:
         self.resource = resource
         self.schema = resource.schema
@@ -73,6 +81,7 @@ class ResourcePaths:
         self.parameters: Json = {}
         self._handler = handler
         self._path = path
+        self._limited = gate is not None and gate.limit is not None
         self._demands = bool(resource.options.require_if_match)
         self._ids = {
             (method, on_item): identifiers.take(self._wanted(method, on_item))
@@ -119,6 +128,8 @@ class ResourcePaths:
         if body is not None:
             shown["requestBody"] = {"required": self._needs_body(method), "content": body}
         answers = self._answers(method, on_item)
+        if self._limited:
+            answers = limited(answers, self.catalog)
         if method == "HEAD":  # its answers have no body, whatever their status
             answers = {
                 status: {k: v for k, v in each.items() if k != "content"} for status, each in answers.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, plain_problem, problems
+from bzz.openapi.answers import HEADERS, content, limited, plain_problem, problems
 
 __all__ = ["BatchTerms", "batch_path", "probe_path", "self_path"]
 
@@ -21,6 +21,7 @@ class BatchTerms:
     max_operations: int
     timeout: float
     max_timeout: float
+    limited: bool = False
 
 
 def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json:
@@ -63,6 +64,13 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
     operations = [] if like is None else [{"method": "GET", "path": like}]
     shown = {"name": "nightly", "operations": operations, "atomic": False}
     kinds = ["body", "header", "validation", "storage-unavailable", "storage-timeout"]
+    answers: dict[str, Json] = {
+        "200": {
+            "description": "The plan came to its end, whatever its operations were answered.",
+            "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
+        },
+        **problems(kinds, catalog, statuses=[415]),
+    }
     return {
         "post": {
             "operationId": "run_batch",
@@ -72,13 +80,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
                 "required": True,
                 "content": content(catalog.refer("batch", "Batch", batch), shown),
             },
-            "responses": {
-                "200": {
-                    "description": "The plan came to its end, whatever its operations were answered.",
-                    "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
-                },
-                **problems(kinds, catalog, statuses=[415]),
-            },
+            "responses": limited(answers, catalog) if terms.limited else answers,
         },
         "options": {
             "operationId": "options_batch",

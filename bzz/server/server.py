@@ -14,6 +14,7 @@ import tornado.web
 from tornado.routing import PathMatches
 
 from bzz.health import DRAINING, HealthHandler, ReadyHandler
+from bzz.http.rate_limit_redis import close_meters
 from bzz.mongoengine_handler import ProblemHandler
 from bzz.server.access import AccessLog
 from bzz.server.front import Front
@@ -143,6 +144,7 @@ class Server:
                 break
         watch.cancel()
         await front.close_all_connections()
+        await close_meters()
         await close_clients()
 
     def force(self) -> None:
