@@ -139,7 +139,7 @@ def _origin(text: str) -> str:
         raise ValueError(f'an origin looks like "https://app.example.com", with no path behind; not {text!r}')
     if not host.isascii():
         raise ValueError(f"browsers send the host of {text!r} in its ASCII form: xn--…")
-    if port == _DEFAULT_PORTS.get(parts.scheme):
+    if port is not None and port == _DEFAULT_PORTS.get(parts.scheme):
         raise ValueError(f"browsers send {text!r} without the port, as it is that of {parts.scheme}")
     return text
 

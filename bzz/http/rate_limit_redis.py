@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from typing import Any
 
 from bzz.http.rate_limit import Reading
@@ -36,7 +35,8 @@ redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', math.ceil((after 
 return {1, most - (after - now)}
 """
 
-_meters: weakref.WeakSet[RedisMeter] = weakref.WeakSet()
+# Those that have connections; also one that nobody else holds any more has them until they are closed.
+_connected: set[RedisMeter] = set()
 
 
 class RedisMeter:
@@ -71,7 +71,6 @@ class RedisMeter:
         self._client: Any = None
         self._script: Any = None
         self._lost_until: float | None = None
-        _meters.add(self)
 
     async def take(self, key: str, count: int, interval: int) -> Reading | None:
         """Use one interval, if so much is left; None if Redis does not say."""
@@ -95,8 +94,10 @@ class RedisMeter:
 
     async def close(self) -> None:
         """Close the connections; the next request makes new ones."""
-        client, self._client, self._loop = self._client, None, None
-        if client is not None:
+        client, loop = self._client, self._loop
+        self._client = self._loop = None
+        _connected.discard(self)
+        if loop is asyncio.get_running_loop():  # those of a loop that is over cannot be closed any more
             await client.aclose(close_connection_pool=True)
 
     def _lose(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
@@ -123,9 +124,10 @@ class RedisMeter:
         self._script = self._client.register_script(_TAKE)
         self._loop = loop
         self._lost_until = None
+        _connected.add(self)
 
 
 async def close_meters() -> None:
     """Close the connections of all meters of this process."""
-    for meter in list(_meters):
+    for meter in list(_connected):
         await meter.close()
