@@ -22,6 +22,7 @@ from bzz import model as typed
 from bzz.delivery.hooks import Hooks
 from bzz.http.cors import Cors
 from bzz.http.gate import UNSET, Gate
+from bzz.http.idempotency import idempotent
 from bzz.http.problem_handler import ProblemHandler, problem_of
 from bzz.http.rate_limit import RateLimit
 from bzz.http.request import (
@@ -35,11 +36,12 @@ from bzz.http.request import (
     read_patch,
     refuse_arguments,
 )
-from bzz.resource import Action, Operation, Options, Outcome, Resource, overridden
-from bzz.resource.etag import etag_of, form_of, matches_weakly
+from bzz.resource import Action, Operation, Options, Outcome, Resource
+from bzz.resource.etag import matches_weakly
 from bzz.resource.operation import DataKind
 from bzz.resource.page import Page, render_page
 from bzz.resource.preview import preview
+from bzz.resource.unit import Unit
 
 __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 
@@ -93,10 +95,21 @@ class MongoEngineRestHandler(ProblemHandler):
     search = Options.search
     aggregations = Options.aggregations
     secret = Options.secret
+    methods = Options.methods
+    readable = Options.readable
+    writable = Options.writable
+    write_once = Options.write_once
+    write_only = Options.write_only
+    authorize: Any = None
+    rows: Any = None
+    get_list_queryset: Any = None
+    get_instance_queryset: Any = None
+    idempotency = Options.idempotency
     cors: Cors | None = None
     rate_limit: RateLimit | str | None = None
 
     resource: Resource
+    unit: Unit | None = None  # what is stored together and done once: a request with an Idempotency-Key
 
     @classmethod
     def routes_for(
@@ -172,7 +185,7 @@ class MongoEngineRestHandler(ProblemHandler):
             outcome = await self.run("get_list", arguments=arguments(self.request))
             assert outcome.page is not None
             self._neighbours(outcome.page)
-            self._answer(await render_page(self.resource.schema, outcome.page))
+            self._answer(await render_page(self.resource.view, outcome.page))
         else:
             refuse_arguments(self.request)
             unless = condition(self.request, "If-None-Match")
@@ -181,6 +194,7 @@ class MongoEngineRestHandler(ProblemHandler):
 
     head = get
 
+    @idempotent
     async def post(self, key: str | None = None) -> None:
         """Create a document and answer 201 with it, its URL and its key."""
         refuse_arguments(self.request)
@@ -200,6 +214,7 @@ class MongoEngineRestHandler(ProblemHandler):
         """Change a document and answer with it as it is now."""
         await self._update(key, "fields", read_body(self.request))
 
+    @idempotent
     async def patch(self, key: str) -> None:
         """Apply a merge patch or a JSON Patch to a document, and answer with it as it is now."""
         await self._update(key, *read_patch(self.request))
@@ -237,8 +252,10 @@ class MongoEngineRestHandler(ProblemHandler):
 
     async def run(self, action: Action, **given: Any) -> Outcome:
         """Run one operation on the resource for this request."""
-        dry_run = self.is_dry_run
-        return await self.resource.run(Operation(action, handler=self, dry_run=dry_run, **given))
+        operation = Operation(action, handler=self, dry_run=self.is_dry_run, **given)
+        if self.unit is not None:
+            return await self.unit.run(self.resource, operation)
+        return await self.resource.run(operation)
 
     @property
     def is_dry_run(self) -> bool:
@@ -248,7 +265,7 @@ class MongoEngineRestHandler(ProblemHandler):
     async def _answer_dry_run(self, action: Action, outcome: Outcome) -> None:
         etag = None if outcome.before is None else self.resource.etag(outcome.before)
         self.set_header("Preference-Applied", "dry-run")
-        self._answer(await preview(self.resource.schema, action, outcome, etag=etag))
+        self._answer(await preview(self.resource.view, action, outcome, etag=etag))
 
     def _neighbours(self, page: Page) -> None:
         """Say how many documents there are and where the pages beside this one are (RFC 8288)."""
@@ -267,9 +284,8 @@ class MongoEngineRestHandler(ProblemHandler):
     async def _answer_document(self, outcome: Outcome, *, unless: str | None = None) -> None:
         """Answer with a document and its tag, or only say that it is as the client knows it."""
         assert outcome.after is not None
-        schema = self.resource.schema.of_stored(outcome.after)
-        body = await overridden.render(self.resource.schema, outcome.after)
-        tag = etag_of(outcome.after, form_of(schema, body))
+        body = await self.resource.view.render(outcome.after)
+        tag = self.resource.view.etag(outcome.after, body)
         self.set_header("ETag", tag)
         if unless is not None and matches_weakly(unless, tag):
             self.set_status(304)

@@ -11,7 +11,6 @@ import orjson
 from bzz import model as typed
 from bzz.batch.runner import Batch, Entry
 from bzz.mongoengine_handler import problem_of
-from bzz.resource import overridden
 from bzz.resource.page import render_page
 
 __all__ = ["report"]
@@ -70,16 +69,16 @@ async def _outcome(entry: Entry) -> dict[str, Any]:
     assert outcome is not None
     schema = planned.resource.schema
     if outcome.page is not None:
-        return {"body": orjson.Fragment(await render_page(schema, outcome.page))}
+        return {"body": orjson.Fragment(await render_page(planned.resource.view, outcome.page))}
     if outcome.after is None:
         return {}
     told: dict[str, Any] = {
         "etag": planned.resource.etag(outcome.after),
-        "body": orjson.Fragment(await overridden.render(schema, outcome.after)),
+        "body": orjson.Fragment(await planned.resource.view.render(outcome.after)),
     }
     if planned.action == "create_instance":
         key = typed.key_to_text(schema, outcome.after)
         told["location"] = f"{planned.collection}/{quote(key, safe='')}"
     if planned.action == "update_instance":
-        told["diff"] = typed.encode_diff(schema.of_stored(outcome.after), outcome.updated_fields)
+        told["diff"] = planned.resource.view.diff(outcome.after, outcome.updated_fields)
     return told

@@ -74,6 +74,7 @@ class Hooks:
     def __init__(self, owner: object, outer: Hooks | None = None) -> None:
         self.owner = owner
         self.outer = outer
+        self.authorize: Callable[[Any], Any] | None = None  # asked before each operation within this circle
         self.celery: Any = None  # the Celery app that signals from within this circle are published with
         self._signals: dict[str, Signal] = {}
 

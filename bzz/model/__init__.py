@@ -20,6 +20,8 @@ from bzz.model.codec import (
     key_filter,
     key_from_text,
     key_to_text,
+    read_key,
+    write_key,
 )
 from bzz.model.diff import Change, apply, diff, load
 from bzz.model.document import (
@@ -36,6 +38,7 @@ from bzz.model.document import (
 )
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
+from bzz.model.nested import Property, properties
 from bzz.model.patch import apply_operations, merge
 from bzz.model.query import (
     AggregateQuery,
@@ -49,8 +52,11 @@ from bzz.model.query import (
 )
 from bzz.model.revising import merge_assignments, revise
 from bzz.model.schema import Path, Schema, Stored
+from bzz.model.selection import ALL, NONE, Selection, changed_outside, named_outside
 
 __all__ = [
+    "ALL",
+    "NONE",
     "AggregateQuery",
     "Aggregation",
     "Assignments",
@@ -59,13 +65,16 @@ __all__ = [
     "Link",
     "ListQuery",
     "Path",
+    "Property",
     "QueryRules",
     "Schema",
+    "Selection",
     "Stored",
     "Update",
     "apply",
     "apply_operations",
     "assign",
+    "changed_outside",
     "changes",
     "compile_aggregate",
     "compile_query",
@@ -89,13 +98,17 @@ __all__ = [
     "load",
     "merge",
     "merge_assignments",
+    "named_outside",
     "new_document",
     "parse_form",
     "parse_json",
     "pending_references",
     "pending_sequences",
+    "properties",
+    "read_key",
     "revise",
     "same",
     "to_stored",
     "validate",
+    "write_key",
 ]

@@ -33,7 +33,7 @@ from bzz.model.scalars import ObjectIdSpec
 from bzz.model.schema import Schema
 from bzz.model.untyped import fresh
 
-__all__ = ["CachedReferenceSpec", "LazyReferenceSpec", "ReferenceSpec", "is_pending"]
+__all__ = ["CachedReferenceSpec", "KeyedSpec", "LazyReferenceSpec", "ReferenceSpec", "is_pending"]
 
 _PENDING = "_bzz_pending"
 _CACHED = "_bzz_cached"

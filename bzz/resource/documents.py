@@ -12,11 +12,13 @@ from typing import Any
 
 from bzz import model as typed
 from bzz.errors import DuplicateError, MissingDocumentError, PreconditionFailedError
-from bzz.model import Schema, Stored
+from bzz.model import Assignments, Schema, Stored
 from bzz.resource import overridden
-from bzz.resource.etag import etag_of, form_of, matches
+from bzz.resource.access import FieldAccess
 from bzz.resource.operation import Operation, Options, Outcome
 from bzz.resource.revision import conflicts, decode
+from bzz.resource.rows import Rows, Scope, both
+from bzz.resource.view import View
 from bzz.storage import Store
 
 __all__ = ["Documents", "both"]
@@ -30,12 +32,15 @@ class Documents:
         self.store = store
         self.name = name
         self.options = options
+        self.fields = FieldAccess(schema, options)
+        self.view = View(schema, self.fields.readable, key=options.tag_key)
+        self.rows = Rows(schema, options)
 
     # Finding ------------------------------------------------------------------------------------------------
 
     async def find(self, operation: Operation) -> Stored:
         """Return the document of this key, in whatever state; raises MissingDocumentError."""
-        found = await self.store.find_one(self.target(operation), session=operation.session)
+        found = await self.store.find_one(await self.target(operation), session=operation.session)
         if found is None:
             raise self.missing()
         return found
@@ -47,10 +52,18 @@ class Documents:
             self._check(operation, found)
         return found
 
-    def target(self, operation: Operation) -> dict[str, Any]:
-        """Return the filter that finds the document of this key, if the model has it among its own."""
+    async def target(self, operation: Operation) -> dict[str, Any]:
+        """Return the filter that finds the document of this key, if it is one that the operation reaches."""
         assert operation.key is not None
-        return both(typed.key_filter(self.schema, operation.key), overridden.scope(self.schema))
+        scope = operation.scope or await self.scope(operation)
+        return both(typed.key_filter(self.schema, operation.key), scope.filter)
+
+    async def scope(self, operation: Operation) -> Scope:
+        """Return what an operation reaches, the same as long as it runs."""
+        if operation.scope is None:
+            operation.scope = await self.rows.of(operation)
+        found: Scope = operation.scope
+        return found
 
     def missing(self) -> MissingDocumentError:
         """Build the error of a key that no document has."""
@@ -58,41 +71,65 @@ class Documents:
 
     def etag(self, stored: Stored) -> str:
         """Return the tag of a document, as far as it can be told without its ``to_dict()``."""
-        return etag_of(stored, form_of(self.schema.of_stored(stored)))
+        return self.view.etag(stored)
 
     def replaces(self, operation: Operation) -> bool:
         """Tell whether an update resets what it does not mention."""
         return self.options.put == "replace" and operation.data_kind == "fields"
 
+    def is_limited(self, operation: Operation, assignments: Assignments) -> bool:
+        """Tell whether the whole document must be known to judge an update."""
+        fields, scope = self.fields, operation.scope
+        if not fields.is_open and fields.needs_document(operation, assignments):
+            return True
+        return bool(scope.conditions) and scope.concerns(assignments)
+
     def _check(self, operation: Operation, found: Stored) -> None:
         # In this order: RFC 9110, 13.2.2.
-        if operation.if_match is not None and not matches(operation.if_match, found):
+        if operation.if_match is not None and not self.view.matches(operation.if_match, found):
             detail = f"This {self.name} has changed."
-        elif operation.if_none_match is not None and matches(operation.if_none_match, found, weak=True):
+        elif operation.if_none_match is not None and self.view.matches(
+            operation.if_none_match, found, weak=True
+        ):
             detail = f"This {self.name} exists, in a state that If-None-Match names."
         else:
             return
         differing = None
         if operation.action == "update_instance":
-            differing = conflicts(self.schema, operation, found, replaces=self.replaces(operation))
+            replaces = self.replaces(operation)
+            differing = conflicts(self.fields, self.view, operation, found, replaces=replaces)
         raise PreconditionFailedError(detail, self.etag(found), differing)
 
     # Creating and deleting ----------------------------------------------------------------------------------
 
     async def create(self, operation: Operation) -> Outcome:
         """Store a new document."""
-        document = typed.new_document(self.schema, decode(self.schema, operation.data, creating=True))
-        await overridden.complete(document, counting=not operation.dry_run)
-        if operation.dry_run:
-            await self.validate(document)
-            return Outcome(after=typed.to_stored(document))
-        if overridden.saves_itself(self.schema):
+        if overridden.saves_itself(self.schema) and not operation.dry_run:
+            document = await self._new(operation)
             after = await self.named(overridden.save_new(self.store, document, session=operation.session))
-        else:
-            await self.validate(document)
-            after = typed.to_stored(document)
-            await self.named(self.store.insert(after, session=operation.session))
-        return Outcome(after=after)
+            return Outcome(after=after)
+        outcome = await self.plan(operation)
+        if not operation.dry_run:
+            assert outcome.after is not None
+            await self.named(self.store.insert(outcome.after, session=operation.session))
+        return outcome
+
+    async def plan(self, operation: Operation) -> Outcome:
+        """Return what creating a document would store."""
+        document = await self._new(operation)
+        await self.validate(document)
+        return Outcome(after=typed.to_stored(document))
+
+    async def _new(self, operation: Operation) -> Any:
+        scope = await self.scope(operation)
+        assignments = decode(self.schema, operation.data, creating=True)
+        if scope.conditions:
+            assignments = scope.completed(assignments)
+        document = typed.new_document(self.schema, assignments)
+        await overridden.complete(document, counting=not operation.dry_run)
+        if scope.conditions:
+            scope.admit(typed.to_stored(document))
+        return document
 
     async def delete(self, operation: Operation) -> Outcome:
         """Delete a document, exactly in the state that the operation is for."""
@@ -100,7 +137,7 @@ class Documents:
             return Outcome(before=await self.find_as_named(operation))
         before = None
         if operation.if_none_match is None and operation.if_match in {None, "*"}:
-            before = await self._delete_matching(operation, self.target(operation))
+            before = await self._delete_matching(operation, await self.target(operation))
         else:
             # Lost against another writer, it is read again, and then it is no longer what was named.
             while before is None:
@@ -136,10 +173,3 @@ class Documents:
             named = ", ".join(fields)
             detail = f"Another {self.name} has the same {named}." if fields else error.detail
             raise DuplicateError(detail, fields) from error
-
-
-def both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return a filter that matches what both match."""
-    if one.keys().isdisjoint(other):
-        return {**one, **other}
-    return {"$and": [one, other]}

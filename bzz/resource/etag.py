@@ -30,11 +30,12 @@ _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"\*|[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
 
 
-def etag_of(stored: Mapping[str, Any], form: str = "") -> str:
+def etag_of(stored: Mapping[str, Any], form: str = "", *, key: bytes = b"") -> str:
     """Return the strong tag of a document, quotes included.
 
     The hash is one of the BSON as it is, without sorting anything: a third of the cost. The order of fields
-    counts, therefore, but for ``_id``, which MongoDB keeps in front.
+    counts, therefore, but for ``_id``, which MongoDB keeps in front. With a ``key`` nobody can find out what
+    is in a document by trying.
 
     >>> etag_of({"_id": 1, "name": "Ann"}) == etag_of({"name": "Ann", "_id": 1})
     True
@@ -43,7 +44,7 @@ def etag_of(stored: Mapping[str, Any], form: str = "") -> str:
     """
     if "_id" in stored and next(iter(stored)) != "_id":
         stored = {"_id": stored["_id"], **stored}
-    digest = hashlib.blake2b(bson.encode(stored, codec_options=_OPTIONS), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(bson.encode(stored, codec_options=_OPTIONS), digest_size=16, key=key).hexdigest()
     return f'"{digest}.{form}"' if form else f'"{digest}"'
 
 
@@ -75,7 +76,7 @@ def is_if_match(text: str) -> bool:
     return _TAGS.fullmatch(text.strip(" \t")) is not None
 
 
-def matches(tags: str, stored: Mapping[str, Any], *, weak: bool = False) -> bool:
+def matches(tags: str, stored: Mapping[str, Any], *, weak: bool = False, key: bytes = b"") -> bool:
     """Tell whether a document is in a state that one of the tags names.
 
     The form of a tag does not count. A weak tag names a state only if ``weak``.
@@ -85,7 +86,7 @@ def matches(tags: str, stored: Mapping[str, Any], *, weak: bool = False) -> bool
     """
     if tags.strip(" \t") == "*":
         return True
-    state = etag_of(stored)[1:-1]
+    state = etag_of(stored, key=key)[1:-1]
     named = re.findall(_TAG, tags)
     return any(
         tag.removeprefix("W/")[1:-1].partition(".")[0] == state

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bzz.model import Aggregation, Change, Stored
+from bzz.model.query.rules import secret_of
+from bzz.resource.idempotency import Idempotency
 from bzz.resource.page import Page
 
 __all__ = ["Action", "DataKind", "Operation", "Options", "Outcome"]
@@ -24,8 +26,24 @@ class Options:
     PUT does with fields it is not given: ``merge`` leaves them, ``replace`` resets them. With
     ``require_if_match`` nobody changes or deletes a document without saying which state of it they know.
 
+    At most ``max_bulk`` documents are created by one POST of an array (none, if it is 0), and changed or
+    deleted by one PATCH or DELETE of the collection, which is there only for the methods named in ``bulk``.
+    ``bulk_timeout`` is the seconds that all of it may take.
+
     ``filters``, ``sorts``, ``expandable``, ``expand_depth``, ``search``, ``aggregations`` and ``secret`` say
     what may be asked of its lists; see :class:`bzz.model.QueryRules`.
+
+    ``methods`` are the HTTP methods that it has (None: all; HEAD goes with GET). ``readable`` and
+    ``writable`` are the dotted names of the fields that clients may see and set (None: all); those of
+    ``write_once`` may be set when a document is created, those of ``write_only`` are never shown.
+    ``authorize`` is called with each operation before anything is read, and refuses it by raising or with
+    False. ``rows`` is a dict of field and value, or a function of the operation that returns one: the
+    resource has no other documents. ``get_list_queryset(queryset, handler)`` and
+    ``get_instance_queryset(model, queryset, key, handler)`` limit them by a queryset of mongoengine; by
+    default those of the model, if it has them.
+
+    ``idempotency`` is how requests with an ``Idempotency-Key`` are done once
+    (:class:`bzz.resource.idempotency.Idempotency`); False, and the header does not count.
     """
 
     per_page: int = 20
@@ -34,6 +52,10 @@ class Options:
     timeout: float = 5.0
     retry_seconds: float = 10.0
     require_if_match: bool = False
+    bulk: Collection[str] = ()
+    max_bulk: int = 10_000
+    bulk_timeout: float = 30.0
+    ndjson: bool = False
     filters: Collection[str] | None = None
     sorts: Collection[str] | None = None
     expandable: Collection[str] = ()
@@ -41,6 +63,21 @@ class Options:
     search: bool = False
     aggregations: Mapping[str, Aggregation] | None = None
     secret: str | bytes | None = field(default=None, repr=False)
+    methods: Collection[str] | None = None
+    readable: Collection[str] | None = None
+    writable: Collection[str] | None = None
+    write_once: Collection[str] = ()
+    write_only: Collection[str] = ()
+    authorize: Callable[[Operation], Any] | None = None
+    rows: Mapping[str, Any] | Callable[[Operation], Any] | None = None
+    get_list_queryset: Callable[..., Any] | None = None
+    get_instance_queryset: Callable[..., Any] | None = None
+    idempotency: Idempotency | bool = True
+
+    @property
+    def tag_key(self) -> bytes:
+        """What the tags of documents are made with that are not shown as a whole."""
+        return secret_of(self.secret)
 
     def __post_init__(self) -> None:
         if self.put not in {"merge", "replace"}:
@@ -49,8 +86,14 @@ class Options:
             raise ValueError(
                 f"per_page must be from 1 to max_per_page ({self.max_per_page}), not {self.per_page}"
             )
-        if self.timeout <= 0 or self.retry_seconds <= 0:
-            raise ValueError("timeout and retry_seconds are seconds above 0")
+        if self.timeout <= 0 or self.retry_seconds <= 0 or self.bulk_timeout <= 0:
+            raise ValueError("timeout, retry_seconds and bulk_timeout are seconds above 0")
+        if isinstance(self.bulk, str) or not {"PATCH", "DELETE"}.issuperset(self.bulk):
+            raise ValueError(f"bulk names methods, PATCH and DELETE, not {self.bulk!r}")
+        if self.bulk and self.require_if_match:
+            raise ValueError("a bulk change cannot name the states that require_if_match asks for")
+        if self.max_bulk < 0:
+            raise ValueError(f"max_bulk is a number of documents, not {self.max_bulk}")
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +112,8 @@ class Operation:
     With ``dry_run`` everything happens up to the write, and nothing from there on: receivers of ``pre_``
     signals may veto, the result is validated, the outcome says what would be stored. Prerun, success or
     failure, and postrun are sent, as something did run; they can see ``operation.dry_run``.
+
+    ``resource`` is the :class:`bzz.resource.Resource` that it runs on, from its prerun on.
     """
 
     action: Action
@@ -81,6 +126,11 @@ class Operation:
     if_match: str | None = None
     if_none_match: str | None = None
     dry_run: bool = False
+    resource: Any = None
+    #: What it can reach, as long as it runs; see :mod:`bzz.resource.rows`.
+    scope: Any = field(default=None, repr=False)
+    #: The fields that cannot be changed and that the client named; see :mod:`bzz.resource.access`.
+    frozen: frozenset[tuple[Any, ...]] = field(default=frozenset(), repr=False)
 
     @property
     def args(self) -> tuple[Any, ...]:

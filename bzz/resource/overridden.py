@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import mongoengine
-import orjson
 from mongoengine import signals as model_signals
+from mongoengine.queryset.base import BaseQuerySet
 from mongoengine.queryset.manager import QuerySetManager
 
 from bzz import model as typed
@@ -28,8 +28,7 @@ __all__ = [
     "complete",
     "delete",
     "deletes_itself",
-    "render",
-    "render_list",
+    "filter_of",
     "save_changed",
     "save_new",
     "saves_itself",
@@ -70,11 +69,27 @@ def scope(schema: Schema) -> dict[str, Any]:
     manager = _manager(schema.model)
     plain = manager is None or (manager.get_queryset is None and "queryset_class" not in schema.model._meta)
     if not plain:
-        return dict(schema.model.objects._query)
+        return filter_of(schema.model.objects)
     if not schema.model._meta.get("allow_inheritance"):
         return {}
     classes = schema.model._subclasses
     return {"_cls": classes[0] if len(classes) == 1 else {"$in": list(classes)}}
+
+
+def filter_of(queryset: Any) -> dict[str, Any]:
+    """Return the filter of a mongoengine queryset; what else it says of the documents is not for a filter.
+
+    Raises TypeError for anything else, and ValueError for one that a filter does not say all of: it has a
+    limit, say, and would let through what lies beyond.
+    """
+    if not isinstance(queryset, BaseQuerySet):
+        raise TypeError(f"expected a queryset, not {type(queryset).__name__}")
+    if queryset._none or queryset._empty:
+        return {"_id": {"$in": []}}
+    beyond = ("_limit", "_skip", "_where_clause", "_search_text")
+    if any(getattr(queryset, name) for name in beyond):
+        raise ValueError("a queryset that limits a resource can only filter: no limit, skip, where or search")
+    return dict(queryset._query)
 
 
 def _manager(model: type) -> QuerySetManager | None:
@@ -129,24 +144,6 @@ def _read(value: Any, pointer: str) -> Any:
     if found is None:
         raise ValidationError([FieldError(pointer, "no document has this key")])
     return found
-
-
-async def render(schema: Schema, stored: Stored) -> bytes:
-    """Write one document as JSON, by the model's ``to_dict()`` if there is one."""
-    if "to_dict" not in schema.overrides:
-        return typed.encode_bytes(schema, stored)
-    return await asyncio.to_thread(lambda: orjson.dumps(_to_dict(schema, stored)))
-
-
-async def render_list(schema: Schema, items: list[Stored]) -> bytes:
-    """Write documents as a JSON array, by the model's ``to_dict()`` if there is one."""
-    if "to_dict" not in schema.overrides:
-        return typed.encode_list_bytes(schema, items)
-    return await asyncio.to_thread(lambda: orjson.dumps([_to_dict(schema, each) for each in items]))
-
-
-def _to_dict(schema: Schema, stored: Stored) -> Any:
-    return typed.encode_plain(typed.from_stored(schema, stored).to_dict())
 
 
 class _LostError(Exception):

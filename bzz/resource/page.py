@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 
 from bzz import model as typed
 from bzz.model import Link, ListQuery, Schema, Stored
-from bzz.resource import overridden
+from bzz.resource.view import View
 
 __all__ = ["Page", "render_page"]
 
@@ -21,7 +21,8 @@ class Page:
     """What belongs to the documents of a page.
 
     ``more`` says that the reading could have gone on. ``total`` is how many documents the filter has, if that
-    was asked. ``rows`` are those of an aggregation, which has no ``query`` and no neighbours.
+    was asked. ``rows`` are those of an aggregation, which has no ``query`` and no neighbours. ``encode``
+    encodes documents that were expanded.
     """
 
     items: Sequence[Stored] = ()
@@ -29,6 +30,7 @@ class Page:
     more: bool = False
     total: int | None = None
     rows: Sequence[Mapping[str, Any]] | None = None
+    encode: Callable[[Schema, Stored], Any] | None = None
 
     def neighbours(self) -> dict[str, tuple[str, str]]:
         """Return the pages that are one step from here, by relation (RFC 8288): the parameter that changes.
@@ -61,29 +63,26 @@ class Page:
         return found
 
 
-async def render_page(schema: Schema, page: Page) -> bytes:
+async def render_page(view: View, page: Page) -> bytes:
     """Write a page as a JSON array."""
     if page.rows is not None:
         return orjson.dumps([typed.encode_plain(row) for row in page.rows])
     query = page.query
     if query is None or (query.projection is None and not query.links):
-        return await overridden.render_list(schema, list(page.items))
+        return await view.render_list(page.items)
     if any("to_dict" in each.schema.overrides for each in _all(query.links.values())):
-        return await asyncio.to_thread(_render, schema, page.items, query)
-    return _render(schema, page.items, query)
+        return await asyncio.to_thread(_render, view, page, query)
+    return _render(view, page, query)
 
 
-def _render(schema: Schema, items: Sequence[Stored], query: ListQuery) -> bytes:
-    encoded = typed.encode_expanded(schema, items, query.links, _encode)
+def _render(view: View, page: Page, query: ListQuery) -> bytes:
+    encoded = [view.encode(stored) for stored in page.items]
+    for link in query.links.values():
+        assert page.encode is not None
+        link.fill(encoded, page.encode)
     if query.projection is not None:
         encoded = [query.projection.cut(each) for each in encoded]
     return typed.dump(encoded)
-
-
-def _encode(schema: Schema, stored: Stored) -> Any:
-    if "to_dict" in schema.overrides:
-        return typed.encode_plain(typed.from_stored(schema, stored).to_dict())
-    return typed.encode_parts(schema, stored)
 
 
 def _all(links: Iterable[Link]) -> Iterable[Link]:

@@ -6,17 +6,17 @@ from typing import Any
 
 import orjson
 
-from bzz import model as typed
 from bzz.model import Schema
 from bzz.resource import overridden
 from bzz.resource.operation import Action, Outcome
+from bzz.resource.view import View
 
 __all__ = ["preview"]
 
 _STATUS: dict[Action, int] = {"create_instance": 201, "update_instance": 200, "delete_instance": 204}
 
 
-async def preview(schema: Schema, action: Action, outcome: Outcome, *, etag: str | None) -> bytes:
+async def preview(view: View, action: Action, outcome: Outcome, *, etag: str | None) -> bytes:
     """Describe what a write would have done.
 
     ``status`` is what it would have been answered with, ``document`` what would have been stored or deleted,
@@ -29,13 +29,13 @@ async def preview(schema: Schema, action: Action, outcome: Outcome, *, etag: str
     told: dict[str, Any] = {
         "dry_run": True,
         "status": _STATUS[action],
-        "document": orjson.Fragment(await overridden.render(schema, stored)),
+        "document": orjson.Fragment(await view.render(stored)),
     }
     if action == "update_instance":
-        told["diff"] = typed.encode_diff(schema.of_stored(stored), outcome.updated_fields)
+        told["diff"] = view.diff(stored, outcome.updated_fields)
     if etag is not None:
         told["etag"] = etag
-    told["unchecked"] = unchecked(schema, action)
+    told["unchecked"] = unchecked(view.schema, action)
     return orjson.dumps(told)
 
 

@@ -13,16 +13,18 @@ No step knows HTTP. What is done to documents is in :mod:`~bzz.resource.document
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, announce, is_heard
 from bzz.delivery.operating import operating
-from bzz.errors import ExitEarly, PreconditionRequiredError
+from bzz.errors import ExitEarly, PreconditionRequiredError, Veto
 from bzz.model import Schema, Stored
 from bzz.resource.documents import Documents
+from bzz.resource.idempotency import settings
 from bzz.resource.listing import Listing
 from bzz.resource.operation import Action, Operation, Options, Outcome
 from bzz.resource.updates import Updates
@@ -49,8 +51,14 @@ class Resource:
         self.schema = Schema.of(model)
         self.store = Store(model, client=client, timeout=self.options.timeout)
         self.hooks = hooks or Hooks(owner=self)
-        self._listing = Listing(self.schema, self.store, self.options, client=client)
+        self.idempotency = settings(self.options.idempotency)
+        #: The resources that this one lives with, by name; what it expands is shown as they show it.
+        self.siblings: Mapping[str, Resource] = {name: self}
         self._documents = Documents(self.schema, self.store, name=name, options=self.options)
+        self._listing = Listing(self._documents, self._peers, client=client)
+        #: How its documents are shown.
+        self.view = self._documents.view
+        self._authorize = _authorizing(self.hooks, self.options)
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
             "get_list": self._get_list,
@@ -59,6 +67,9 @@ class Resource:
             "update_instance": self._update,
             "delete_instance": self._delete,
         }
+
+    def _peers(self) -> Iterable[Documents]:
+        return [each._documents for each in self.siblings.values()]
 
     def __repr__(self) -> str:
         return f"<Resource {self.name!r} of {self.model.__name__}>"
@@ -84,6 +95,7 @@ class Resource:
     @operating
     async def start(self, operation: Operation) -> None:
         """Announce that an operation starts; whoever raises ends it, which is a failure like any other."""
+        operation.resource = self
         await self._event("prerun", operation)
 
     @operating
@@ -125,9 +137,48 @@ class Resource:
     @operating
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
+        await self.admit(operation)
         if not operation.dry_run:  # it makes indexes, which is writing
             await self.store.prepare()
         return await self._steps[operation.action](operation)
+
+    async def admit(self, operation: Operation) -> None:
+        """Let an operation in, or raise: who asks is authorized, what they send may be set.
+
+        It comes before anything is read, and before ``pre_`` receivers change the data.
+        """
+        operation.scope = None
+        for authorize in self._authorize:
+            verdict = authorize(operation)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+            if verdict is False:
+                raise Veto(403, "This is not allowed.")
+        self._documents.fields.admit(operation)
+
+    async def scope(self, operation: Operation) -> dict[str, Any]:
+        """Return the filter of the documents that an operation reaches; every read and write carries it."""
+        return dict((await self._documents.scope(operation)).filter)
+
+    @operating
+    async def plan(self, operation: Operation, found: Stored | None = None) -> tuple[Outcome, typed.Update]:
+        """Do the work of an operation up to its write, for who writes many at once.
+
+        ``found`` is the document that it changes or deletes, as it will be when the write comes. Return what
+        the outcome of the write will be, and what an update has to write (nothing, if nothing changes).
+        """
+        if found is None:
+            await self._ask(operation, data=operation.data)
+            return await self._documents.plan(operation), typed.Update()
+        if self._is_heard(f"pre_{operation.action}"):
+            known = {"instance": typed.from_stored(self.schema, found)}
+            if operation.action == "update_instance":
+                known["data"] = operation.data
+            await self._ask(operation, **known)
+        if operation.action == "delete_instance":
+            return Outcome(before=found), typed.Update()
+        update = await self._updates.plan(found, operation)
+        return self._updates.outcome(found, update), update
 
     def etag(self, stored: Stored) -> str:
         """Return the tag of a stored document, as far as it can be told without its ``to_dict()``."""
@@ -203,3 +254,14 @@ class Resource:
 
     async def _announce(self, event: str, **payload: Any) -> None:
         await announce(event, self.model, self.hooks, **payload)
+
+
+def _authorizing(hooks: Hooks, options: Options) -> list[Callable[[Operation], Any]]:
+    """Return who is asked before an operation runs, the outermost circle first."""
+    found = [] if options.authorize is None else [options.authorize]
+    circle: Hooks | None = hooks
+    while circle is not None:
+        if circle.authorize is not None:
+            found.insert(0, circle.authorize)
+        circle = circle.outer
+    return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bzz import model as typed
 from bzz.errors import BodyError, FieldError, PatchConflictError, ValidationError
 from bzz.model import Assignments, FieldSpec, Schema, Stored
+from bzz.resource.access import FieldAccess
 from bzz.resource.operation import Operation
+from bzz.resource.view import View
 
 __all__ = ["conflicts", "decode", "primary", "revised"]
 
@@ -26,44 +28,63 @@ def primary(schema: Schema) -> FieldSpec:
     return schema.primary
 
 
-def revised(schema: Schema, operation: Operation, before: Stored, *, replaces: bool) -> Any:
+def revised(fields: FieldAccess, operation: Operation, before: Stored, *, replaces: bool) -> Any:
     """Return the document that an update asks for, made from a stored one; it is not validated yet.
 
     With ``replaces`` the fields that the data does not mention are reset. Raises ValidationError, and
     PatchConflictError for a JSON Patch that does not fit.
     """
-    concrete = schema.of_stored(before)
-    if operation.data_kind != "fields":
-        return _patched(concrete, operation, before)
-    assignments = _without_key(concrete, decode(concrete, operation.data, creating=False), before)
-    if replaces:
-        assignments = {**_defaults(concrete, assignments), **assignments}
+    concrete = fields.schema.of_stored(before)
     document = typed.from_stored(concrete, before)
+    if operation.data_kind == "fields":
+        _assign(fields, document, operation.data, before, replaces=replaces)
+    else:
+        _patch(fields, document, operation, before)
+    if operation.frozen:
+        fields.check(operation, before, typed.to_stored(document))
+    return document
+
+
+def _assign(fields: FieldAccess, document: Any, data: Any, before: Stored, *, replaces: bool) -> None:
+    schema = fields.schema.of_stored(before)
+    partly: dict[str, Any] = {}
+    if not fields.is_open and isinstance(data, Mapping):
+        partly = {name: value for name, value in data.items() if fields.is_partial(name)}
+        data = {name: value for name, value in data.items() if name not in partly}
+    assignments = _without_key(schema, decode(schema, data, creating=False), before)
+    if replaces:
+        reset = _defaults(schema, {*(path[0] for path in assignments), *partly})
+        assignments = {**{path: reset[path] for path in reset if fields.resets(path[0])}, **assignments}
     typed.assign(document, assignments)
-    return document
+    if partly:
+        shown = typed.encode(schema, before)
+        typed.revise(
+            document, {name: fields.known(name, shown.get(name), partly[name]) for name in partly}, partly
+        )
 
 
-def _patched(schema: Schema, operation: Operation, before: Stored) -> Any:
-    shown = typed.encode(schema, before)
-    apply = typed.merge if operation.data_kind == "merge_patch" else typed.apply_operations
-    document = typed.from_stored(schema, before)
-    typed.revise(document, shown, apply(shown, operation.data))
-    return document
+def _patch(fields: FieldAccess, document: Any, operation: Operation, before: Stored) -> None:
+    shown = typed.encode(fields.schema.of_stored(before), before)
+    if operation.data_kind == "merge_patch":
+        seen = fields.seen(shown, operation.data)
+        typed.revise(document, seen, typed.merge(seen, operation.data))
+    else:
+        seen = fields.readable.cut(shown)
+        typed.revise(document, seen, typed.apply_operations(seen, operation.data))
 
 
 def conflicts(
-    schema: Schema, operation: Operation, found: Stored, *, replaces: bool
+    fields: FieldAccess, view: View, operation: Operation, found: Stored, *, replaces: bool
 ) -> Mapping[str, Mapping[str, Any]] | None:
     """Return the fields in which a stored document differs from what an update would have made of it.
 
     ``{"address.city": {"stored": …, "requested": …}}`` as JSON values; None if it makes nothing of it.
     """
     try:
-        wanted = typed.to_stored(revised(schema, operation, found, replaces=replaces))
+        wanted = typed.to_stored(revised(fields, operation, found, replaces=replaces))
     except (ValidationError, BodyError, PatchConflictError):
         return None
-    concrete = schema.of_stored(found)
-    differing = typed.encode_diff(concrete, typed.diff(concrete, found, wanted))
+    differing = view.diff(found, typed.diff(fields.schema.of_stored(found), found, wanted))
     return {path: {"stored": each["from"], "requested": each["to"]} for path, each in differing.items()}
 
 
@@ -78,9 +99,8 @@ def _without_key(schema: Schema, assignments: Assignments, before: Stored) -> As
     return {each: value for each, value in assignments.items() if each != path}
 
 
-def _defaults(schema: Schema, given: Assignments) -> Assignments:
+def _defaults(schema: Schema, named: Collection[str]) -> Assignments:
     """Return what the fields that a full replacement does not mention are reset to."""
-    named = {path[0] for path in given}
     fresh = typed.new_document(schema, {})
     return {
         (name,): fresh._data.get(name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bzz import model as typed
 from bzz.errors import ConflictError
-from bzz.model import Assignments, Stored
+from bzz.model import Assignments, Stored, Update
 from bzz.resource import overridden
 from bzz.resource.documents import Documents, both
 from bzz.resource.operation import Operation, Outcome
@@ -29,7 +29,7 @@ class Updates:
 
     async def run(self, operation: Operation) -> Outcome:
         """Change a document, and return what this very write replaced and stored."""
-        target = self.documents.target(operation)
+        target = await self.documents.target(operation)
         assignments = self._assignments(operation)
         if assignments and self._can_write_unread(operation, assignments):
             update = typed.direct_update(self.schema, assignments)
@@ -59,6 +59,7 @@ class Updates:
             and not self.documents.replaces(operation)
             and (primary(self.schema).name,) not in assignments
             and not overridden.saves_itself(self.schema)
+            and not self.documents.is_limited(operation, assignments)
         )
 
     async def _as_read(self, operation: Operation) -> Outcome:
@@ -76,24 +77,41 @@ class Updates:
 
     async def _write_over(self, before: Stored, operation: Operation) -> Outcome | None:
         """Make one attempt to replace exactly ``before``; None when another writer was faster."""
-        base = typed.to_stored(typed.from_stored(self.schema, before))
-        document = revised(self.schema, operation, before, replaces=self.documents.replaces(operation))
-        await overridden.complete(document, counting=not operation.dry_run)
         if overridden.saves_itself(self.schema) and not operation.dry_run:
+            document = await self._revised(before, operation)
             saved = await self.documents.named(
                 overridden.save_changed(self.store, document, before, session=operation.session)
             )
             return None if saved is None else self._changed(before, saved)
-        await self.documents.validate(document)
-        update = typed.changes(base, typed.to_stored(document))
-        if not update:
-            return Outcome(before=before, after=before)
-        if operation.dry_run:
-            return self._changed(before, update.apply(before))
+        update = await self.plan(before, operation)
+        if not update or operation.dry_run:
+            return self.outcome(before, update)
         replaced = await self.documents.named(
             self.store.update(self.store.exactly(before), update.command(), session=operation.session)
         )
-        return None if replaced is None else self._changed(replaced, update.apply(replaced))
+        return None if replaced is None else self.outcome(replaced, update)
+
+    async def plan(self, before: Stored, operation: Operation) -> Update:
+        """Return what is to be written over exactly ``before``; it is checked, and nothing is written."""
+        base = typed.to_stored(typed.from_stored(self.schema, before))
+        document = await self._revised(before, operation)
+        await self.documents.validate(document)
+        return typed.changes(base, typed.to_stored(document))
+
+    def outcome(self, before: Stored, update: Update) -> Outcome:
+        """Return what comes of an update that replaces ``before``."""
+        if not update:
+            return Outcome(before=before, after=before)
+        return self._changed(before, update.apply(before))
+
+    async def _revised(self, before: Stored, operation: Operation) -> Any:
+        documents = self.documents
+        document = revised(documents.fields, operation, before, replaces=documents.replaces(operation))
+        await overridden.complete(document, counting=not operation.dry_run)
+        scope = await documents.scope(operation)
+        if scope.conditions:
+            scope.admit(typed.to_stored(document))
+        return document
 
     def _changed(self, before: Stored, after: Stored) -> Outcome:
         schema = self.schema.of_stored(after)

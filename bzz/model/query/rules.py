@@ -13,8 +13,9 @@ from bzz.model.query.parameters import RESERVED
 from bzz.model.query.paths import Found, find, plain
 from bzz.model.query.places import PLACE_OPERATORS, check_place
 from bzz.model.schema import Schema
+from bzz.model.selection import ALL, Selection
 
-__all__ = ["OPERATORS", "OPT_IN", "ORDINARY", "QueryRules", "rules_of"]
+__all__ = ["OPERATORS", "OPT_IN", "ORDINARY", "QueryRules", "rules_of", "secret_of"]
 
 ORDINARY = frozenset({"eq", "ne", "lt", "lte", "gt", "gte", "in", "nin", "exists", "startswith"})
 OPT_IN = frozenset({"contains", "icontains", *PLACE_OPERATORS})
@@ -36,9 +37,9 @@ class QueryRules:
     lead through a reference into the fields of its model, at most ``expand_depth`` of them one after another.
     ``search`` allows a text search, for which the model needs a text index. ``secret`` signs cursors: at
     least 16 bytes, the same in every process that serves the resource; by default it is made up when the
-    process starts.
+    process starts. Of fields that are not ``readable`` nothing can be asked at all, as the answer would tell.
 
-    Raises ValueError for what the model does not have.
+    Raises ValueError for what the model does not have, and for fields that are not readable.
     """
 
     def __init__(
@@ -52,13 +53,21 @@ class QueryRules:
         search: bool = False,
         aggregations: Mapping[str, Aggregation] | None = None,
         secret: str | bytes | None = None,
+        readable: Selection = ALL,
     ) -> None:
         self.schema = schema
+        self.readable = readable
         self._every = filters is None or EVERY in _names("filters", filters)
         allowed = [_filter(schema, each) for each in filters or () if each != EVERY]
         self._fields = {name for name, operator in allowed if operator is None}
         self._pairs = {(name, operator) for name, operator in allowed if operator is not None}
-        self.sortable = frozenset(_sorts(schema, sorts))
+        self.sortable = frozenset(
+            name for name in _sorts(schema, sorts) if sorts is not None or readable.covers(name)
+        )
+        asked = {"filters": [name for name, _ in allowed], "sorts": self.sortable, "expandable": expandable}
+        for option, names in asked.items():
+            if unseen := [name for name in names if not readable.covers(_own(schema, name))]:
+                raise ValueError(f"{option}: {', '.join(sorted(unseen))} cannot be read")
         self.expandable = frozenset(_names("expandable", expandable))
         self.expand_depth = expand_depth
         for each in self.expandable:
@@ -66,14 +75,18 @@ class QueryRules:
                 raise ValueError(f"expandable: {each!r} {problem}")
         if search and "text" not in {way for keys in _indexes(schema) for _, way in keys}:
             raise ValueError(f"search: {schema.name} has no text index in its meta")
+        if search and (unseen := [name for name in _searched(schema) if not readable.covers(name)]):
+            raise ValueError(f"search: {', '.join(unseen)} of the text index cannot be read")
         self.search = search
         self.aggregations = dict(aggregations or {})
         for name, aggregation in self.aggregations.items():
             _check_aggregation(name, aggregation)
-        self.secret = _secret(secret)
+        self.secret = secret_of(secret)
 
     def allows(self, name: str, operator: str) -> bool:
         """Tell whether a field may be filtered by with this operator."""
+        if not self.readable.is_all and not self.readable.covers(name):
+            return False
         if (name, operator) in self._pairs:
             return True
         return operator in ORDINARY and (self._every or name in self._fields)
@@ -122,6 +135,27 @@ def _indexes(schema: Schema) -> Iterator[list[tuple[str, object]]]:
         yield list(spec["fields"])
 
 
+def _searched(schema: Schema) -> Iterator[str]:
+    """Yield the names of the fields that a text search looks at; every field's for an index of all."""
+    for keys in _indexes(schema):
+        for path, way in keys:
+            if way == "text":
+                yield from [*schema.fields] if path == "$**" else [schema.field_path(path)]
+
+
+def _own(schema: Schema, path: str) -> str:
+    """Return of a path through references what belongs to this model."""
+    parts = path.split(".")
+    return next(
+        (
+            name
+            for end in range(1, len(parts))
+            if (found := find(schema, name := ".".join(parts[:end]))) and found.element.target is not None
+        ),
+        path,
+    )
+
+
 def _sorts(schema: Schema, sorts: Collection[str] | None) -> Iterator[str]:
     if schema.primary is not None:
         yield schema.primary.name
@@ -163,7 +197,8 @@ def _check_aggregation(name: str, aggregation: object) -> None:
         raise ValueError(f"aggregations: {name!r} has a parameter with a reserved name: {', '.join(clash)}")
 
 
-def _secret(secret: str | bytes | None) -> bytes:
+def secret_of(secret: str | bytes | None) -> bytes:
+    """Return the bytes of a secret that was given, or of one that this process and its forks share."""
     if secret is None:
         return _PROCESS_SECRET
     given = secret.encode() if isinstance(secret, str) else secret
