@@ -30,6 +30,8 @@ __all__ = [
     "key_filter",
     "key_from_text",
     "key_to_text",
+    "read_key",
+    "write_key",
 ]
 
 Assignments = dict[Path, Any]
@@ -101,8 +103,11 @@ def _spec_at(schema: Schema, path: str) -> FieldSpec | None:
 
 def key_to_text(schema: Schema, stored: Stored) -> str:
     """Return the key of a stored document as it stands in URLs, before percent-encoding."""
-    spec = schema.key
-    value = stored.get(spec.db_name)
+    return write_key(schema.key, stored.get(schema.key.db_name))
+
+
+def write_key(spec: FieldSpec, value: Any) -> str:
+    """Return a stored value of a field that is a key as it stands in URLs, before percent-encoding."""
     encoded = None if value is None else spec.encode(value)
     if isinstance(encoded, bool):
         return "true" if encoded else "false"
@@ -111,18 +116,22 @@ def key_to_text(schema: Schema, stored: Stored) -> str:
 
 def key_from_text(schema: Schema, text: str) -> Any:
     """Return the stored key that a text of a URL (percent-decoded) says; raises KeyFormatError."""
-    spec = schema.key
     try:
-        if not text or len(text) > MAX_KEY_LENGTH:
-            raise refuse("", "the length is wrong")
-        typed = spec.decode_text([text], "")
-        stored = None if typed is None else spec.store(typed)
-        errors: list[FieldError] = []
-        check_storable(stored, "", errors)
-        if stored is None or errors or isinstance(stored, (dict, list)):
-            raise refuse("", "this is no key")
+        return read_key(schema.key, text)
     except ValidationError:
         raise KeyFormatError(f"No {schema.name} has the key {shorten(text)!r}.") from None
+
+
+def read_key(spec: FieldSpec, text: str) -> Any:
+    """Return the stored value of a field that is a key, from a text of a URL; raises ValidationError."""
+    if not text or len(text) > MAX_KEY_LENGTH:
+        raise refuse("", "the length is wrong")
+    typed = spec.decode_text([text], "")
+    stored = None if typed is None else spec.store(typed)
+    errors: list[FieldError] = []
+    check_storable(stored, "", errors)
+    if stored is None or errors or isinstance(stored, (dict, list)):
+        raise refuse("", "this is no key")
     return stored
 
 
