@@ -38,7 +38,8 @@ from bzz.openapi import (
     PageHandler,
     openapi,
 )
-from bzz.resource import Resource
+from bzz.resource import Operation, Resource
+from bzz.resource.idempotency import Idempotency
 
 __all__ = ["Api"]
 
@@ -54,8 +55,10 @@ class Api:
     what is sent from within its operations (Celery's current one unless given), ``secret`` signs the cursors
     of all resources (see :class:`bzz.model.QueryRules`). ``cors`` is for everything below the prefix,
     ``rate_limit`` for the resources that have none of their own and for batches, which count together: see
-    :class:`bzz.http.cors.Cors` and :class:`bzz.http.rate_limit.RateLimit`. Every event is a decorator
-    here too, for all resources of this Api and of no other: ``@api.on_failure``.
+    :class:`bzz.http.cors.Cors` and :class:`bzz.http.rate_limit.RateLimit`. ``idempotency`` is that of
+    batches, and of the resources that say nothing of their own. ``authorize`` is called with every operation
+    of every resource, before that of the resource (see :class:`bzz.resource.Options`). Every event is a
+    decorator here too, for all resources of this Api and of no other: ``@api.on_failure``.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Api:
         secret: str | bytes | None = None,
         cors: Cors | None = None,
         rate_limit: RateLimit | str | None = None,
+        idempotency: Idempotency | bool | None = None,
+        authorize: Callable[[Operation], Any] | None = None,
         batch: str | None = "/batch",
         batch_limits: Limits | None = None,
         health: str | None = "/health",
@@ -83,11 +88,13 @@ class Api:
         self.description = description
         self.client = client
         self._secret = secret
+        self._idempotency = idempotency
         self._gate = Gate.within(None, cors, rate_limit, name="default")
         # What people and machines look at to see how the Api is does not count.
         self._ungated = Gate.within(self._gate, limit=None, name="default")
         self.hooks = Hooks(owner=self)
         self.hooks.celery = celery
+        self.hooks.authorize = authorize
         self.resources: dict[str, Resource] = {}
         self._rules: list[Any] = []
         self.batch_limits = batch_limits or Limits()
@@ -117,6 +124,8 @@ class Api:
         options.setdefault("client", self.client)
         if self._secret is not None:
             options.setdefault("secret", self._secret)
+        if self._idempotency is not None:
+            options.setdefault("idempotency", self._idempotency)
         hooks = Hooks(owner=None, outer=self.hooks)
         routes = handler.routes_for(*model, prefix=self.prefix, hooks=hooks, gate=self._gate, **options)
         name = routes.resource.name
@@ -124,6 +133,7 @@ class Api:
             raise ValueError(f"this Api already has a resource {name!r}; give one of them a resource_name")
         self._refuse_clash(name)
         self.resources[name] = routes.resource
+        routes.resource.siblings = self.resources
         self._rules.extend(routes)
         return routes
 

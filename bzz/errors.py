@@ -17,6 +17,11 @@ The tree::
       ├─ PreconditionFailedError (ValueError)  the document is no longer as the client knew it
       ├─ PreconditionRequiredError (ValueError)  the client has to say which state it knows
       ├─ PatchConflictError (ValueError)   a patch that does not fit the document
+      ├─ BulkError (ValueError)            a bulk that cannot be carried out as it was asked for
+      │    ├─ AffectedError                it would affect more documents than its client allows
+      │    └─ BulkItemsError               some of its items failed, so none is stored
+      ├─ IdempotencyKeyInUseError (RuntimeError)  a request with this key is not finished
+      ├─ IdempotencyKeyReusedError (ValueError)  the key belongs to another request
       ├─ RateLimitError (RuntimeError)     more requests than somebody may send in a time
       ├─ StorageError (RuntimeError)       MongoDB refused a command
       │    ├─ StorageTimeoutError (TimeoutError)      it took too long
@@ -35,11 +40,15 @@ One table in :mod:`bzz.mongoengine_handler` knows which HTTP status each of them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
+    "AffectedError",
     "BodyError",
+    "BulkError",
+    "BulkItemsError",
     "BzzError",
     "CeleryNotConfiguredWarning",
     "ConflictError",
@@ -49,6 +58,8 @@ __all__ = [
     "ExitEarly",
     "FieldError",
     "HeaderError",
+    "IdempotencyKeyInUseError",
+    "IdempotencyKeyReusedError",
     "KeyFormatError",
     "MissingDocumentError",
     "PatchConflictError",
@@ -139,14 +150,22 @@ class ReferencedError(BzzError, ValueError):
 class Veto(BzzError):  # noqa: N818 - pinned public name: it is a decision, not a failure
     """Raised by a ``pre_`` receiver to refuse the operation. Nothing is written.
 
-    ``status`` is what the answer of a REST resource says: 400 to 599, 403 unless told otherwise.
+    ``status`` is what the answer of a REST resource says: 400 to 599, 403 unless told otherwise. ``headers``
+    are added to that answer: ``Veto(401, "Who are you?", headers={"WWW-Authenticate": "Bearer"})``.
     """
 
-    def __init__(self, status: int = 403, detail: str = "The operation was refused.") -> None:
+    def __init__(
+        self,
+        status: int = 403,
+        detail: str = "The operation was refused.",
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         if not 400 <= status <= 599:
             raise ValueError(f"a veto needs a status from 400 to 599, not {status}")
         super().__init__(detail)
         self.status = status
+        self.headers = dict(headers or {})
 
 
 class ExitEarly(BzzError):  # noqa: N818 - pinned public name: it is a decision, not a failure
@@ -198,6 +217,18 @@ class PatchConflictError(BzzError, ValueError):
         self.operation = operation
 
 
+class IdempotencyKeyInUseError(BzzError, RuntimeError):
+    """A request with the same ``Idempotency-Key`` is not finished; ``seconds`` is when to ask again."""
+
+    def __init__(self, detail: str, seconds: float) -> None:
+        super().__init__(detail)
+        self.seconds = max(1, math.ceil(seconds))
+
+
+class IdempotencyKeyReusedError(BzzError, ValueError):
+    """The ``Idempotency-Key`` was sent before, with a request that was another one."""
+
+
 class RateLimitError(BzzError, RuntimeError):
     """Somebody sent more requests than a limit allows in a time.
 
@@ -208,6 +239,27 @@ class RateLimitError(BzzError, RuntimeError):
         super().__init__(detail)
         self.policies = tuple(policies)
         self.seconds = seconds
+
+
+class BulkError(BzzError, ValueError):
+    """Many operations at once cannot be carried out in the way they were asked for. Nothing was written."""
+
+
+class AffectedError(BulkError):
+    """A filter matches more documents than may be affected: ``matched`` of them, where ``allowed`` are."""
+
+    def __init__(self, matched: int, allowed: int) -> None:
+        super().__init__(f"{matched} documents match, and at most {allowed} may be affected.")
+        self.matched = matched
+        self.allowed = allowed
+
+
+class BulkItemsError(BulkError):
+    """Some items of a bulk that is all or nothing failed; ``failures`` has the error of each by position."""
+
+    def __init__(self, failures: Mapping[int, Exception], count: int) -> None:
+        super().__init__(f"{len(failures)} of {count} items failed, so nothing was stored.")
+        self.failures = failures
 
 
 class StorageError(BzzError, RuntimeError):

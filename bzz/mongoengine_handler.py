@@ -20,6 +20,7 @@ import tornado.web
 from bzz import errors
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
+from bzz.http.acting import acting_methods
 from bzz.http.cors import Cors
 from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
@@ -49,6 +50,8 @@ __all__ = ["MongoEngineRestHandler", "ProblemHandler", "Routes", "problem_of"]
 _ATTRIBUTES = {"put": "put_mode"}
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_OF_COLLECTION = ("GET", "HEAD", "POST", "OPTIONS")
+_OF_ITEM = ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Routes(list[Any]):
@@ -140,12 +143,15 @@ class MongoEngineRestHandler(ProblemHandler):
         if unknown:
             raise TypeError(f"routes_for() has no option {', '.join(sorted(unknown))}")
         chosen = {name: getattr(cls, _ATTRIBUTES.get(name, name)) for name in Options.__dataclass_fields__}
+        path = "".join(f"/{part}" for part in [*prefix.split("/"), *name.split("/")] if part)
+        given: dict[str, Any] = {"path": path}
+        chosen |= acting_methods(cls, given)
         resource = Resource(
             document, name=name, options=Options(**chosen | options), client=client, hooks=hooks
         )
-        path = "".join(f"/{part}" for part in [*prefix.split("/"), *name.split("/")] if part)
+        given["resource"] = resource
         pattern = rf"{re.escape(path)}(?:/([^/]+))?/?"
-        rule = tornado.web.url(pattern, cls, {"resource": resource, "path": path, "gate": gate}, name=None)
+        rule = tornado.web.url(pattern, cls, {**given, "gate": gate}, name=None)
         return Routes([rule], resource)
 
     def initialize(self, resource: Resource, path: str) -> None:
@@ -157,8 +163,8 @@ class MongoEngineRestHandler(ProblemHandler):
         """Return the methods of the collection, or of one document."""
         # Not by path_args: Tornado refuses a method that it does not know before it has them.
         if self.request.path.rstrip("/") != self.path:
-            return ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
-        return ("GET", "HEAD", "POST", "OPTIONS")
+            return self.resource.options.allowed(_OF_ITEM)
+        return self.resource.options.allowed(_OF_COLLECTION)
 
     def decode_argument(self, value: bytes | None, name: str | None = None) -> str:
         """Decode a percent-decoded part of the path; a key that is not UTF-8 is the key of no document."""

@@ -173,6 +173,9 @@ def _read_operation(
         place = "one document" if target.key is not None else "a collection"
         reader.refuse(f"{pointer}/method", f"{method} does not exist on {place}")
         return None
+    if method not in target.resource.options.allowed((method,)):
+        reader.refuse(f"{pointer}/method", f"{method} is not allowed on {target.resource.name}")
+        return None
     body = given.get("body")
     _check_members(reader, pointer, action, given, target.arguments)
     return PlannedOperation(

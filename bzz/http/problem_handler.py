@@ -28,7 +28,9 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.ReferencedError, 409, "referenced"),
     (errors.ConflictError, 409, "conflict"),
     (errors.PatchConflictError, 409, "patch"),
+    (errors.IdempotencyKeyInUseError, 409, "idempotency-key-in-use"),
     (errors.PreconditionFailedError, 412, "precondition"),
+    (errors.IdempotencyKeyReusedError, 422, "idempotency-key-reused"),
     (errors.PreconditionRequiredError, 428, "precondition-required"),
     (errors.RateLimitError, 429, "quota-exceeded"),
     (errors.StorageUnavailableError, 503, "storage-unavailable"),
@@ -41,11 +43,13 @@ class ProblemHandler(tornado.web.RequestHandler):
 
     ``gate`` holds what concerns requests before they are looked at: cross-origin rules and a rate limit. A
     subclass that has a ``prepare`` of its own returns, or awaits, what this one returns. ``quota`` is what a
-    rate limit leaves to who sent the request, None if none counts it.
+    rate limit leaves to who sent the request, None if none counts it. ``challenge`` is the
+    ``WWW-Authenticate`` of an answer 401 that has no other (RFC 9110, 15.5.2, wants one).
     """
 
     gate: Gate | None = None
     quota: Quota | None = None
+    challenge: str = "Bearer"
 
     def __init__(
         self,
@@ -82,9 +86,14 @@ class ProblemHandler(tornado.web.RequestHandler):
         detail, kind, members = _described(error)
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", self.challenge)
+        if isinstance(error, errors.Veto):
+            for name, value in error.headers.items():
+                self.set_header(name, value)
         if status_code == 503:
             self.set_header("Retry-After", "1")
-        if isinstance(error, errors.RateLimitError):
+        if isinstance(error, errors.RateLimitError | errors.IdempotencyKeyInUseError):
             self.set_header("Retry-After", str(error.seconds))
         if isinstance(error, errors.PreconditionFailedError):
             self.set_header("ETag", error.etag)

@@ -154,7 +154,7 @@ def _selection(only: Collection[str] | None, without: Collection[str] = ()) -> S
 def _names(
     schema: Schema, option: str, names: Collection[str] | None, *, alone: bool = False
 ) -> Collection[str] | None:
-    """Check the names of an option; ``alone``: none of them may be in a list, whose items are set together."""
+    """Check the names of an option; ``alone``: none of them may be in a list, which is set as a whole."""
     if isinstance(names, str):
         raise TypeError(f"{option} is a collection of names, not one text")
     for name in names or ():

@@ -17,6 +17,9 @@ DataKind = Literal["fields", "merge_patch", "json_patch"]
 Action = Literal["get_list", "get_instance", "create_instance", "update_instance", "delete_instance"]
 
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What can be chosen for one resource; each is a keyword of ``routes_for``.
@@ -74,6 +77,13 @@ class Options:
     get_instance_queryset: Callable[..., Any] | None = None
     idempotency: Idempotency | bool = True
 
+    def allowed(self, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the HTTP methods of a URL that the resource has."""
+        if self.methods is None:
+            return methods
+        chosen = {*self.methods, "OPTIONS", *(["HEAD"] if "GET" in self.methods else [])}
+        return tuple(each for each in methods if each in chosen)
+
     @property
     def tag_key(self) -> bytes:
         """What the tags of documents are made with that are not shown as a whole."""
@@ -82,6 +92,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.put not in {"merge", "replace"}:
             raise ValueError(f"put is 'merge' or 'replace', not {self.put!r}")
+        if self.methods is not None and (
+            isinstance(self.methods, str) or not _METHODS.issuperset(self.methods)
+        ):
+            raise ValueError(f"methods are some of {', '.join(sorted(_METHODS))}, not {self.methods!r}")
         if not 1 <= self.per_page <= self.max_per_page:
             raise ValueError(
                 f"per_page must be from 1 to max_per_page ({self.max_per_page}), not {self.per_page}"

@@ -16,12 +16,12 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, announce, is_heard
 from bzz.delivery.operating import operating
-from bzz.errors import ExitEarly, PreconditionRequiredError, Veto
+from bzz.errors import DuplicateError, ExitEarly, PreconditionRequiredError, ValidationError, Veto
 from bzz.model import Schema, Stored
 from bzz.resource.documents import Documents
 from bzz.resource.idempotency import settings
@@ -31,6 +31,8 @@ from bzz.resource.updates import Updates
 from bzz.storage import Store
 
 __all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
+
+Result = TypeVar("Result")
 
 
 class Resource:
@@ -56,8 +58,10 @@ class Resource:
         self.siblings: Mapping[str, Resource] = {name: self}
         self._documents = Documents(self.schema, self.store, name=name, options=self.options)
         self._listing = Listing(self._documents, self._peers, client=client)
-        #: How its documents are shown.
+        #: How its documents are shown, which there are for whom, and what may be asked of lists of them.
         self.view = self._documents.view
+        self.rows = self._documents.rows
+        self.rules = self._listing.rules
         self._authorize = _authorizing(self.hooks, self.options)
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
@@ -140,7 +144,18 @@ class Resource:
         await self.admit(operation)
         if not operation.dry_run:  # it makes indexes, which is writing
             await self.store.prepare()
-        return await self._steps[operation.action](operation)
+        work = self._steps[operation.action](operation)
+        return await (work if self.view.readable.is_all else self._discreetly(operation, work))
+
+    async def _discreetly(self, operation: Operation, work: Awaitable[Result]) -> Result:
+        """Await work whose errors must not repeat what the client cannot see."""
+        try:
+            return await work
+        except ValidationError as error:
+            masked = self._documents.fields.masked(error, operation)
+            if masked is error:
+                raise
+            raise masked from error
 
     async def admit(self, operation: Operation) -> None:
         """Let an operation in, or raise: who asks is authorized, what they send may be set.
@@ -161,12 +176,21 @@ class Resource:
         return dict((await self._documents.scope(operation)).filter)
 
     @operating
-    async def plan(self, operation: Operation, found: Stored | None = None) -> tuple[Outcome, typed.Update]:
+    async def plan(
+        self, operation: Operation, found: Stored | None = None, scope: Any = None
+    ) -> tuple[Outcome, typed.Update]:
         """Do the work of an operation up to its write, for who writes many at once.
 
-        ``found`` is the document that it changes or deletes, as it will be when the write comes. Return what
-        the outcome of the write will be, and what an update has to write (nothing, if nothing changes).
+        ``found`` is the document that it changes or deletes, as it will be when the write comes, and lies
+        within ``scope``, what the operation reaches. Return what the outcome of the write will be, and what
+        an update has to write (nothing, if nothing changes).
         """
+        await self.admit(operation)
+        operation.scope = scope
+        work = self._plan(operation, found)
+        return await (work if self.view.readable.is_all else self._discreetly(operation, work))
+
+    async def _plan(self, operation: Operation, found: Stored | None) -> tuple[Outcome, typed.Update]:
         if found is None:
             await self._ask(operation, data=operation.data)
             return await self._documents.plan(operation), typed.Update()
@@ -179,6 +203,10 @@ class Resource:
             return Outcome(before=found), typed.Update()
         update = await self._updates.plan(found, operation)
         return self._updates.outcome(found, update), update
+
+    def named(self, error: Exception) -> Exception:
+        """Return the error of a write as one that speaks of fields by the names that clients know."""
+        return self._documents.spoken(error) if isinstance(error, DuplicateError) else error
 
     def etag(self, stored: Stored) -> str:
         """Return the tag of a stored document, as far as it can be told without its ``to_dict()``."""

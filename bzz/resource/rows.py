@@ -108,6 +108,11 @@ class Rows:
         #: Whether every operation reaches every document of the model.
         self.is_everything = not (self._choose or self._chosen or self._get_list or self._get_instance)
 
+    @property
+    def is_by_key(self) -> bool:
+        """Whether it takes the key of a document to tell whether an operation reaches it."""
+        return self._get_instance is not None
+
     async def of(self, operation: Operation, *, expanding: bool = False) -> Scope:
         """Return what an operation can reach, in this very moment.
 
