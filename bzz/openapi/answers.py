@@ -93,23 +93,31 @@ _ITEM = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 #: can meet every one.
 _MEETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "body": (_WRITES, _WRITES),
-    "header": (frozenset(), _ITEM),
+    "header": (frozenset({"POST"}), _ITEM),
     "validation": (_WRITES, _WRITES),
     "missing": (frozenset(), _ITEM),
     "duplicate": (_WRITES, _WRITES),
     "referenced": (frozenset(), frozenset({"DELETE"})),
-    "conflict": (frozenset(), _CHANGES),
+    "conflict": (frozenset({"POST"}), _CHANGES),
     "patch": (frozenset(), frozenset({"PATCH"})),
     "precondition": (frozenset(), _ITEM),
     "precondition-required": (frozenset(), _CHANGES),
 }
 
 
-def kinds_for(method: str, *, on_item: bool, demands_if_match: bool = False) -> list[str]:
+#: What only a request with an Idempotency-Key can meet.
+KEY_KINDS = ("idempotency-key-in-use", "idempotency-key-reused")
+
+
+def kinds_for(
+    method: str, *, on_item: bool, demands_if_match: bool = False, takes_key: bool = False
+) -> list[str]:
     """Return the kinds of problems that an operation of a resource can answer with."""
     if method == "OPTIONS":
         return []
     kinds = [kind for _error, _status, kind in STATUS if kind != "quota-exceeded"]
+    if not takes_key:
+        kinds = [kind for kind in kinds if kind not in KEY_KINDS]
     if not demands_if_match:
         kinds = [kind for kind in kinds if kind != "precondition-required"]
     return [kind for kind in kinds if kind not in _MEETS or method in _MEETS[kind][on_item]]
@@ -153,7 +161,13 @@ def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
     if examples:
         media["examples"] = examples
     answer: Json = {"description": HTTPStatus(status).phrase, "content": {problem.CONTENT_TYPE: media}}
-    headers = {503: ("Retry-After",), 412: ("ETag",), 415: ("Accept-Patch",)}.get(status, ())
+    waits = KEY_KINDS[0] in kinds
+    headers = {
+        409: ("Retry-After",) if waits else (),
+        503: ("Retry-After",),
+        412: ("ETag",),
+        415: ("Accept-Patch",),
+    }.get(status, ())
     if headers:
         answer["headers"] = {name: HEADERS[name] for name in headers}
     return answer

@@ -14,10 +14,17 @@ from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems
 from bzz.openapi.bodies import patch_content, write_content
-from bzz.openapi.parameters import conditional_headers, key_parameter, list_parameters, prefer_header
+from bzz.openapi.parameters import (
+    conditional_headers,
+    key_header,
+    key_parameter,
+    list_parameters,
+    prefer_header,
+)
 from bzz.openapi.parts import part_schema
 from bzz.openapi.previews import preview_schema
 from bzz.resource import Resource
+from bzz.resource.idempotency import Idempotency
 
 __all__ = ["Identifiers", "ResourcePaths"]
 
@@ -122,6 +129,9 @@ class ResourcePaths:
             "tags": [name],
         }
         parameters = self._parameters(method, on_item)
+        settings = self._idempotency(method)
+        if settings is not None:
+            parameters.append(key_header(settings))
         if parameters:
             shown["parameters"] = parameters
         body = self._body(method)
@@ -147,6 +157,9 @@ class ResourcePaths:
         prefer = [prefer_header(method)] if method in {"PUT", "PATCH", "DELETE"} else []
         key = key_parameter(self.schema, self.catalog)
         return [key, *conditional_headers(demands_if_match=demands), *prefer]
+
+    def _idempotency(self, method: str) -> Idempotency | None:
+        return self.resource.idempotency if method in {"POST", "PATCH"} else None
 
     def _shared_parameters(self) -> list[Json]:
         """Return references to the parameters of the list, which stand once in the document."""
@@ -179,7 +192,8 @@ class ResourcePaths:
     # Answers ------------------------------------------------------------------------------------------------
 
     def _answers(self, method: str, on_item: bool) -> dict[str, Json]:
-        kinds = kinds_for(method, on_item=on_item, demands_if_match=self._demands)
+        takes_key = self._idempotency(method) is not None
+        kinds = kinds_for(method, on_item=on_item, demands_if_match=self._demands, takes_key=takes_key)
         takes_body = method in {"POST", "PUT", "PATCH"}
         refused = problems(kinds, self.catalog, statuses=[415] if takes_body else [])
         made: Callable[[], dict[str, Json]] | None = {

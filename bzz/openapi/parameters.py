@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bzz.http.idempotency import KEY_PATTERN
 from bzz.model import FieldSpec, QueryRules, Schema
 from bzz.model.field import CustomSpec
 from bzz.model.json_forms import Json, form, is_textual, or_empty
@@ -12,13 +13,14 @@ from bzz.model.query.parameters import MAX_BYTES, RESERVED
 from bzz.model.query.paths import find
 from bzz.model.query.places import PLACE_OPERATORS, check_place
 from bzz.model.query.predicates import MAX_VALUES
+from bzz.resource.idempotency import Idempotency
 from bzz.resource.listing import rules_for
 from bzz.resource.operation import Options
 
-__all__ = ["conditional_headers", "key_parameter", "list_parameters", "prefer_header"]
+__all__ = ["conditional_headers", "key_header", "key_parameter", "list_parameters", "prefer_header"]
 
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS: Json = {"type": "string", "pattern": rf"^\*$|^{_TAG}( *, *{_TAG})*$"}
+_TAGS: Json = {"type": "string", "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"}
 _EXAMPLES = {"If-Match": "*", "If-None-Match": '"5d41402abc4b2a76b9719d911017c592"'}
 _MEANINGS = {
     "eq": "equal to this",
@@ -76,6 +78,17 @@ def prefer_header(method: str) -> Json:
     words = f"One of {', '.join(f'`{each}`' for each in choices)} (RFC 7240); others are ignored."
     shown = {"type": "string", "examples": choices[1:]}
     return {"name": "Prefer", "in": "header", "description": words, "schema": shown}
+
+
+def key_header(settings: Idempotency) -> Json:
+    """Return the header under which a request is done once, however often it is sent."""
+    words = (
+        "A text that no other request has, in quotes. Whoever sends the request again with it gets the same "
+        f"answer, and nothing is done twice. Answers are known for {settings.keep:g} seconds."
+    )
+    shown = {"type": "string", "pattern": KEY_PATTERN, "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"']}
+    described = {"name": "Idempotency-Key", "in": "header", "description": words, "schema": shown}
+    return {**described, "required": True} if settings.required else described
 
 
 def list_parameters(schema: Schema, options: Options, catalog: Catalog) -> list[Json]:

@@ -29,7 +29,7 @@ class Driver:
     driver belongs to the event loop of its client.
     """
 
-    __slots__ = ("_transactions", "client", "closed", "is_motor")
+    __slots__ = ("_transactions", "client", "closed", "is_motor", "prepared")
 
     def __init__(self, client: Any) -> None:
         self.is_motor = _is_motor(client)
@@ -40,6 +40,7 @@ class Driver:
             )
         self.client = client
         self.closed = False
+        self.prepared: set[tuple[str, str]] = set()  # collections of bzz' own that have their indexes
         self._transactions = False
 
     def collection(self, database: str, name: str) -> Any:
@@ -88,6 +89,12 @@ class Driver:
             hello = await self.client.admin.command("hello")
             self._transactions = "setName" in hello or hello.get("msg") == "isdbgrid"
         return self._transactions
+
+    @property
+    def has_transactions(self) -> bool:
+        """Whether the driver sees the primary of a replica set now; asks nobody."""
+        servers = self.client.topology_description.server_descriptions()
+        return any(each.server_type_name == "RSPrimary" for each in servers.values())
 
     @property
     def sees_a_server(self) -> bool:
