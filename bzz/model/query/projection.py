@@ -49,7 +49,7 @@ def compile_projection(
     shape: dict[str, Any] = {}
     for name in [schema.key.name, *names, *needed]:
         found = find(schema, name)
-        if found is None:
+        if found is None or not rules.readable.touches(name):
             raise QueryError("fields", f"This resource has no field {shorten(name)!r}.")
         paths.add(found.path)
         _add(shape, name.split("."))
