@@ -21,6 +21,7 @@ from bzz import errors
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks
 from bzz.http.acting import acting_methods
+from bzz.http.bulk import change_many, create_many
 from bzz.http.cors import Cors
 from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
@@ -29,6 +30,7 @@ from bzz.http.rate_limit import RateLimit
 from bzz.http.request import (
     ACCEPT_PATCH,
     JSON,
+    Many,
     arguments,
     condition,
     conditions,
@@ -164,7 +166,12 @@ class MongoEngineRestHandler(ProblemHandler):
         # Not by path_args: Tornado refuses a method that it does not know before it has them.
         if self.request.path.rstrip("/") != self.path:
             return self.resource.options.allowed(_OF_ITEM)
-        return self.resource.options.allowed(_OF_COLLECTION)
+        bulk = self.resource.options.bulk
+        return self.resource.options.allowed(
+            (*_OF_COLLECTION, *(each for each in ("PATCH", "DELETE") if each in bulk))
+            if bulk
+            else _OF_COLLECTION
+        )
 
     def decode_argument(self, value: bytes | None, name: str | None = None) -> str:
         """Decode a percent-decoded part of the path; a key that is not UTF-8 is the key of no document."""
@@ -204,7 +211,11 @@ class MongoEngineRestHandler(ProblemHandler):
     async def post(self, key: str | None = None) -> None:
         """Create a document and answer 201 with it, its URL and its key."""
         refuse_arguments(self.request)
-        outcome = await self.run("create_instance", data=read_body(self.request))
+        data = read_body(self.request, many=self.resource.options.max_bulk > 0)
+        if isinstance(data, Many):
+            await create_many(self, data)
+            return
+        outcome = await self.run("create_instance", data=data)
         if self.is_dry_run:
             await self._answer_dry_run("create_instance", outcome)
             return
@@ -221,8 +232,11 @@ class MongoEngineRestHandler(ProblemHandler):
         await self._update(key, "fields", read_body(self.request))
 
     @idempotent
-    async def patch(self, key: str) -> None:
+    async def patch(self, key: str | None = None) -> None:
         """Apply a merge patch or a JSON Patch to a document, and answer with it as it is now."""
+        if key is None:
+            await change_many(self)
+            return
         await self._update(key, *read_patch(self.request))
 
     async def _update(self, key: str, kind: DataKind, data: Any) -> None:
@@ -235,8 +249,11 @@ class MongoEngineRestHandler(ProblemHandler):
         else:
             await self._answer_document(outcome)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str | None = None) -> None:
         """Delete a document."""
+        if key is None:
+            await change_many(self)
+            return
         refuse_arguments(self.request)
         outcome = await self.run("delete_instance", key=key, **conditions(self.request))
         if self.is_dry_run:

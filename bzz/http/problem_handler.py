@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+import orjson
 import tornado.web
 
 from bzz import errors
@@ -13,7 +14,7 @@ from bzz.http import problem
 from bzz.http.gate import Gate
 from bzz.http.rate_limit import Quota
 
-__all__ = ["STATUS", "ProblemHandler", "problem_of"]
+__all__ = ["STATUS", "ProblemHandler", "problem_at", "problem_of"]
 
 logger = logging.getLogger("bzz.handler")
 
@@ -28,6 +29,9 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
     (errors.ReferencedError, 409, "referenced"),
     (errors.ConflictError, 409, "conflict"),
     (errors.PatchConflictError, 409, "patch"),
+    (errors.AffectedError, 409, "max-affected"),
+    (errors.BulkItemsError, 400, "bulk-items"),
+    (errors.BulkError, 400, "bulk"),
     (errors.IdempotencyKeyInUseError, 409, "idempotency-key-in-use"),
     (errors.PreconditionFailedError, 412, "precondition"),
     (errors.IdempotencyKeyReusedError, 422, "idempotency-key-reused"),
@@ -121,6 +125,9 @@ class ProblemHandler(tornado.web.RequestHandler):
 def _status(error: BaseException) -> int | None:
     if isinstance(error, errors.Veto):
         return error.status
+    if isinstance(error, errors.BulkItemsError):
+        own = {problem_of(each)[0] for each in error.failures.values()}
+        return own.pop() if len(own) == 1 else 500 if max(own) >= 500 else 400
     return next((status for kind, status, _name in STATUS if isinstance(error, kind)), None)
 
 
@@ -136,6 +143,32 @@ def problem_of(error: BaseException) -> tuple[int, bytes]:
     return status, problem.problem(status, detail, kind=kind, **members)
 
 
+def problem_at(index: int, error: BaseException) -> tuple[int, bytes]:
+    """Return the same for one of many items: its index is the first part of every pointer."""
+    return problem_of(_at(index, error))
+
+
+def _at(index: int, error: BaseException) -> BaseException:
+    if not isinstance(error, errors.ValidationError):
+        return error
+    return errors.ValidationError([each._replace(pointer=f"/{index}{each.pointer}") for each in error.errors])
+
+
+def _of_items(error: errors.BulkItemsError) -> Mapping[str, Any]:
+    """Return what was wrong with each item, and all of it together by its place."""
+    places: list[dict[str, str]] = []
+    results = []
+    for index, each in error.failures.items():
+        status, described = problem_at(index, each)
+        results.append({"index": index, "status": status, "problem": orjson.Fragment(described)})
+        own = _at(index, each)
+        if isinstance(own, errors.ValidationError):
+            places += [place._asdict() for place in own.errors]
+        else:
+            places.append({"pointer": f"/{index}", "detail": _described(each)[0] or "This item failed."})
+    return {"errors": places, "results": results}
+
+
 def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]]:
     """Return the detail, the kind and the extension members of the problem that an error is."""
     if isinstance(error, errors.Veto):
@@ -149,6 +182,10 @@ def _described(error: BaseException | None) -> tuple[str, str, Mapping[str, Any]
     members: dict[str, Any] = {}
     if isinstance(error, errors.ValidationError):
         members["errors"] = [each._asdict() for each in error.errors]
+    if isinstance(error, errors.AffectedError):
+        members.update(matched=error.matched, max_affected=error.allowed)
+    if isinstance(error, errors.BulkItemsError):
+        members.update(_of_items(error))
     if isinstance(error, errors.QueryError):
         members["parameter"] = error.parameter
     if isinstance(error, errors.DuplicateError):

@@ -14,12 +14,14 @@ from tornado.httputil import HTTPServerRequest
 
 from bzz import errors
 from bzz import model as typed
+from bzz.model.body import MAX_DEPTH
 from bzz.resource.etag import is_if_match
 from bzz.resource.operation import DataKind
 
 __all__ = [
     "ACCEPT_PATCH",
     "JSON",
+    "Many",
     "arguments",
     "condition",
     "conditions",
@@ -87,8 +89,15 @@ def preferences(request: HTTPServerRequest) -> Mapping[str, str]:
     return found
 
 
-def read_body(request: HTTPServerRequest) -> Any:
-    """Parse the body of POST and PUT: a dict from JSON, a list of pairs from a form."""
+class Many(list[Any]):
+    """The items of a JSON array; the pairs of a form are a plain list."""
+
+
+def read_body(request: HTTPServerRequest, *, many: bool = False) -> Any:
+    """Parse the body of POST and PUT: a dict from JSON, a list of pairs from a form.
+
+    With ``many`` also a JSON array, whose items may each be as deep as one on its own.
+    """
     kind = _content_type(request)
     if not kind:
         # RFC 9110, 8.3: without the header, the recipient may look at the data.
@@ -97,6 +106,9 @@ def read_body(request: HTTPServerRequest) -> Any:
         return typed.parse_form(request.body)
     if kind != JSON:
         raise _unsupported(f"{JSON} or {FORM}")
+    if many and request.body.lstrip()[:1] == b"[":
+        items: Any = typed.parse_json(request.body, max_depth=MAX_DEPTH + 1)
+        return Many(items)
     return _object(typed.parse_json(request.body) if request.body else {})
 
 

@@ -109,7 +109,7 @@ class Documents:
             after = await self.named(overridden.save_new(self.store, document, session=operation.session))
             return Outcome(after=after)
         outcome = await self.plan(operation)
-        if not operation.dry_run:
+        if operation.writes:
             assert outcome.after is not None
             await self.named(self.store.insert(outcome.after, session=operation.session))
         return outcome
@@ -133,7 +133,7 @@ class Documents:
 
     async def delete(self, operation: Operation) -> Outcome:
         """Delete a document, exactly in the state that the operation is for."""
-        if operation.dry_run:
+        if not operation.writes:
             return Outcome(before=await self.find_as_named(operation))
         before = None
         if operation.if_none_match is None and operation.if_match in {None, "*"}:
@@ -148,7 +148,7 @@ class Documents:
         return Outcome(before=before)
 
     async def _delete_matching(self, operation: Operation, target: dict[str, Any]) -> Stored | None:
-        if not overridden.deletes_itself(self.schema):
+        if operation.dry_run or not overridden.deletes_itself(self.schema):
             return await self.store.delete(target, session=operation.session)
         found = await self.find(operation)
         document = typed.from_stored(self.schema, found)
@@ -169,7 +169,10 @@ class Documents:
         try:
             return await write
         except DuplicateError as error:
-            fields = [self.schema.field_path(each) for each in error.fields]
-            named = ", ".join(fields)
-            detail = f"Another {self.name} has the same {named}." if fields else error.detail
-            raise DuplicateError(detail, fields) from error
+            raise self.spoken(error) from error
+
+    def spoken(self, error: DuplicateError) -> DuplicateError:
+        """Return a uniqueness error that speaks of fields by the names that clients know."""
+        fields = [self.schema.field_path(each) for each in error.fields]
+        named = ", ".join(fields)
+        return DuplicateError(f"Another {self.name} has the same {named}." if fields else error.detail, fields)

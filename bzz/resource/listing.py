@@ -16,7 +16,7 @@ from bzz.resource.page import Page
 from bzz.resource.rows import both
 from bzz.storage.reading import aggregate, estimated_count, refused_value
 
-__all__ = ["MAX_EXPANDED", "Listing", "rules_for"]
+__all__ = ["MAX_EXPANDED", "Listing", "blame_polygons", "rules_for"]
 
 
 def rules_for(schema: Schema, options: Options) -> QueryRules:
@@ -72,7 +72,7 @@ class Listing:
         try:
             found = await self._read(query, matching, session, whole=whole)
         except StorageError as error:
-            _blame_polygons(query.polygons, error)
+            blame_polygons(query.polygons, error)
             raise
         items = found[: query.limit]
         if query.walk and query.walk.backwards:
@@ -126,12 +126,12 @@ class Listing:
                 session=operation.session,
             )
         except StorageError as error:
-            _blame_polygons(query.polygons, error)
+            blame_polygons(query.polygons, error)
             raise
         return Page(rows=rows)
 
 
-def _blame_polygons(polygons: Sequence[str], error: StorageError) -> None:
+def blame_polygons(polygons: Sequence[str], error: StorageError) -> None:
     """Raise QueryError if MongoDB refused a command because a polygon of the client's is none."""
     if polygons and refused_value(error):
         raise QueryError(
