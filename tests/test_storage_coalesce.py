@@ -336,7 +336,7 @@ async def test_thousands_of_cancelled_requests_leave_the_others_alone(store: Sto
             assert 1000 + n in there
     for lanes in (store._current().reads._lanes, store._current().inserts._lanes):
         await asyncio.gather(*lanes._tasks)
-        assert (lanes._under_way, lanes._groups, lanes._tasks) == (0, {}, set())
+        assert (lanes._under_way, lanes._groups, lanes._tasks) == ({}, {}, set())
     assert await store.find_by_id(1) == {"_id": 1, "n": 1}
 
 
@@ -366,7 +366,7 @@ async def test_closing_the_loop_ends_those_who_wait(database: str) -> None:
         task.cancel()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(each) for each in results} <= {type(None), asyncio.CancelledError}
-    assert lanes._under_way == 0
+    assert lanes._under_way == {}
 
 
 # Faults --------------------------------------------------
@@ -507,7 +507,8 @@ async def test_whatever_goes_wrong_is_heard_by_all_who_wait(database: str) -> No
     assert lanes.free
 
 
-async def test_who_waits_too_long_is_told_so(store: Store) -> None:
+async def test_who_waits_too_long_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bzz.storage.lanes.SLOW", 60)
     await store.ping()
     impatient = Store(Ware, client=store.driver().client, timeout=0.2)
     lanes = impatient._current().reads._lanes
@@ -520,6 +521,20 @@ async def test_who_waits_too_long_is_told_so(store: Store) -> None:
     await asyncio.gather(*stuck, return_exceptions=True)
     assert lanes.free
     assert not lanes._tasks  # nobody waits any more, so nothing is sent
+
+
+async def test_commands_that_take_long_hold_nobody_up(store: Store) -> None:
+    await fill(9)
+    lanes = store._current().reads._lanes
+    stuck = [asyncio.create_task(lanes.straight(asyncio.Event().wait())) for _ in range(UNDER_WAY)]
+    await asyncio.sleep(0)
+    assert not lanes.free
+    assert await asyncio.gather(*(store.find_by_id(n) for n in range(9))) == documents(9)
+    for task in stuck:
+        assert not task.done()
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    assert lanes._under_way == {}
 
 
 @pytest.fixture(scope="module")

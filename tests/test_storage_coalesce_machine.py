@@ -160,7 +160,7 @@ class Coalescing(RuleBasedStateMachine):
         for lanes in (current.reads._lanes, current.inserts._lanes):
             while lanes._tasks:
                 await asyncio.gather(*lanes._tasks)
-            assert (lanes._under_way, lanes._groups) == (0, {})
+            assert (lanes._under_way, lanes._groups) == ({}, {})
 
 
 @pytest.fixture

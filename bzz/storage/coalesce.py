@@ -25,7 +25,7 @@ from bzz.storage.errors import ENCODING_ERRORS, is_conflict, translate, translat
 from bzz.storage.guard import exactly
 from bzz.storage.lanes import Lanes, Waiting
 
-__all__ = ["InsertCoalescer", "ReadCoalescer"]
+__all__ = ["KEY_TYPES", "InsertCoalescer", "ReadCoalescer", "fail_all"]
 
 Stored = dict[str, Any]
 Options = CodecOptions[dict[str, Any]]
@@ -34,7 +34,7 @@ Run = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 # Keys of which one can tell in Python to which of them a document belongs. Equal numbers of other types,
 # regular expressions, objects and null mean something else in MongoDB than they do here.
-_KEY_TYPES = frozenset({ObjectId, str, int, Int64, UUID})
+KEY_TYPES = frozenset({ObjectId, str, int, Int64, UUID})
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
 
@@ -62,7 +62,7 @@ class ReadCoalescer:
         request = _Key(key, base)
         if self._lanes.free:
             return await self._lanes.straight(self._find(request))
-        if type(key) not in _KEY_TYPES:
+        if type(key) not in KEY_TYPES:
             return await self._find(request)
         try:
             group = bson.encode(base, codec_options=self._options) if base else b""
@@ -90,7 +90,7 @@ class ReadCoalescer:
         try:
             found = await self._run(call)
         except (StorageTimeoutError, StorageUnavailableError) as error:
-            _fail(requests, error)
+            fail_all(requests, error)
         except BzzError:
             # One key, or one document, that cannot be encoded or read.
             self._one_by_one(requests)
@@ -98,7 +98,7 @@ class ReadCoalescer:
             self._hand_out(requests, found)
 
     def _hand_out(self, requests: Sequence[Waiting[_Key]], found: Sequence[Stored]) -> None:
-        by_key = {each["_id"]: each for each in found if type(each["_id"]) in _KEY_TYPES}
+        by_key = {each["_id"]: each for each in found if type(each["_id"]) in KEY_TYPES}
         missing = []
         handed: set[Any] = set()
         for each in requests:
@@ -181,7 +181,7 @@ class InsertCoalescer:
             details = await self._run(call)
         except StorageUnavailableError as error:
             if isinstance(error.__cause__, ServerSelectionTimeoutError):
-                _fail(requests, error)
+                fail_all(requests, error)
             else:
                 self._one_by_one(requests)  # a connection broke: that says nothing of the next one
         except BzzError:
@@ -224,8 +224,8 @@ class InsertCoalescer:
         return await self._run(lambda collection: collection.find_one(filter, {"_id": 1})) is not None
 
 
-def _fail(requests: Sequence[Waiting[Any]], error: BzzError) -> None:
-    # An exception of its own for each: tracebacks grow where they are raised.
+def fail_all(requests: Sequence[Waiting[Any]], error: BzzError) -> None:
+    """Settle each with an error of its own: tracebacks grow where they are raised."""
     for each in requests:
         own = type(error)(error.detail)
         own.__cause__ = error

@@ -2,7 +2,8 @@
 
 There is no timer. While fewer than two commands are under way a request goes straight out, in its own task,
 at no cost; what comes while two are under way waits, and leaves as one command as soon as the first of them
-is back. Nothing ever joins a command that was already sent.
+is back. Nothing ever joins a command that was already sent. A command that takes long, because it waits for
+a lock perhaps, no longer counts after a while: nobody waits for what does not concern them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Result = TypeVar("Result")
 
 UNDER_WAY = 2
 MAX_COUNT = 1000
+# Seconds after which a command that is under way makes room for the next.
+SLOW = 0.1
 # MongoDB takes messages of 48 MB; what is around the documents needs a little room.
 MAX_BYTES = 40_000_000
 
@@ -61,22 +64,23 @@ class Lanes(Generic[Item]):
         self._send = send
         self._driver = driver
         self._seconds = seconds
-        self._under_way = 0
+        self._under_way: dict[int, asyncio.TimerHandle] = {}
+        self._last_place = 0
         self._groups: dict[Hashable, list[Waiting[Item]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def free(self) -> bool:
         """Whether a request can go straight."""
-        return self._under_way < UNDER_WAY
+        return len(self._under_way) < UNDER_WAY
 
     async def straight(self, work: Awaitable[Result]) -> Result:
         """Do the work of one request in the task of its caller."""
-        self._under_way += 1
+        place = self._take_place()
         try:
             return await work
         finally:
-            self._back()
+            self._leave(place)
 
     async def together(self, group: Hashable, item: Item, size: int = 0) -> Any:
         """Wait for the answer of a command that leaves later and serves the whole group."""
@@ -97,12 +101,19 @@ class Lanes(Generic[Item]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _back(self) -> None:
-        self._under_way -= 1
+    def _take_place(self) -> int:
+        self._last_place = place = self._last_place + 1
+        self._under_way[place] = asyncio.get_running_loop().call_later(SLOW, self._leave, place)
+        return place
+
+    def _leave(self, place: int) -> None:
+        handle = self._under_way.pop(place, None)
+        if handle is None:
+            return  # it was slow
+        handle.cancel()
         while self._groups and self.free:
             if requests := self._next():
-                self._under_way += 1
-                self.start(self._travel(requests))
+                self.start(self._travel(requests, self._take_place()))
 
     def _next(self) -> list[Waiting[Item]]:
         group = next(iter(self._groups))
@@ -120,7 +131,7 @@ class Lanes(Generic[Item]):
             self._groups[group] = queue[taken:]  # behind the other groups: each has its turn
         return requests
 
-    async def _travel(self, requests: Sequence[Waiting[Item]]) -> None:
+    async def _travel(self, requests: Sequence[Waiting[Item]], place: int) -> None:
         try:
             await self._send(requests)
         except asyncio.CancelledError:
@@ -131,4 +142,4 @@ class Lanes(Generic[Item]):
             for each in requests:
                 each.settle(error)
         finally:
-            self._back()
+            self._leave(place)

@@ -28,6 +28,7 @@ from bzz.storage.coalesce import InsertCoalescer, ReadCoalescer
 from bzz.storage.connection import client_for, settings_of
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translate
+from bzz.storage.group import WriteGrouper
 from bzz.storage.guard import exactly
 from bzz.storage.limit import TimeLimit
 from bzz.storage.transaction import run_in_transaction, transaction
@@ -50,6 +51,7 @@ class _Slot(NamedTuple):
     collection: Any
     reads: ReadCoalescer
     inserts: InsertCoalescer
+    writes: WriteGrouper
 
 
 class Store:
@@ -164,7 +166,10 @@ class Store:
         matched.
         """
         await self._ready(session)
-        replaces = isinstance(command, Mapping) and not next(iter(command), "").startswith("$")
+        sets = isinstance(command, Mapping) and next(iter(command), "").startswith("$")
+        if session is None and sets and self._may_gather and _names_only_a_key(filter):
+            return await self._current().writes.update(filter, command)
+        replaces = isinstance(command, Mapping) and not sets
 
         async def call(collection: Any) -> Stored | None:
             write = collection.find_one_and_replace if replaces else collection.find_one_and_update
@@ -177,6 +182,8 @@ class Store:
 
     async def delete(self, filter: Filter, *, session: Any = None) -> Stored | None:
         """Delete the document that matches and return what it was; None: nothing matched."""
+        if session is None and self._may_gather and _names_only_a_key(filter):
+            return await self._current().writes.delete(filter)
 
         async def call(collection: Any) -> Stored | None:
             before: Stored | None = await collection.find_one_and_delete(filter, session=session)
@@ -255,6 +262,7 @@ class Store:
                 collection,
                 ReadCoalescer(partial(self._run, reads=True), self._max_time_ms, *how),
                 InsertCoalescer(self._run, *how),
+                WriteGrouper(self._run, collection, *how),
             )
             self._slot = slot
         return slot
@@ -298,3 +306,8 @@ class Store:
 def _names_a_key(filter: Filter) -> bool:
     key = filter.get("_id")
     return key is not None and not isinstance(key, Mapping)
+
+
+def _names_only_a_key(filter: Filter) -> bool:
+    # What is guarded by an expression often fails to match, and would then hold up those that it goes with.
+    return _names_a_key(filter) and "$expr" not in filter and "$and" not in filter

@@ -1,0 +1,237 @@
+"""Changes of different documents that arrive together are committed together.
+
+A ``findAndModify`` costs the driver some 350 µs of Python, and each waits for the journal by itself. So
+updates and deletions by key that wait at the same time become one short transaction: one ``find`` for what
+they replace, one ``update`` and one ``delete``, one commit. Snapshot isolation makes what was read exactly
+what is replaced: a document that anybody else changes in between is a write conflict, which ends the
+transaction before anything is stored.
+
+Who asks cannot tell the difference. Whatever does not go through as a whole (a conflict, a duplicate, a
+filter that does not match) is done again one by one, each in a command of its own, which knows how to answer.
+Only a commit whose result nobody knows is not repeated: the change may be stored already.
+
+Source: https://www.mongodb.com/docs/manual/core/transactions/ and its page on production considerations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pymongo
+from bson.codec_options import CodecOptions
+from pymongo import ReturnDocument
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+from bzz.errors import BzzError
+from bzz.storage.coalesce import KEY_TYPES, fail_all
+from bzz.storage.driver import Driver
+from bzz.storage.errors import ENCODING_ERRORS, has_label, too_late, translate
+from bzz.storage.lanes import Lanes, Waiting
+from bzz.storage.limit import TimeLimit
+from bzz.storage.transaction import transaction
+
+__all__ = ["WriteGrouper"]
+
+Stored = dict[str, Any]
+# Runs call(collection) within the time limit of the store and raises errors of bzz only.
+Run = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
+
+# A transaction is three commands: for fewer changes they are not worth it.
+_FEWEST = 4
+# What the server says of a collection that knows no transactions (a capped one).
+_NEVER = frozenset({20, 263})
+# After a transaction that failed, so many groups go one by one; twice as many after each further one.
+_MOST_PAUSED = 64
+
+
+class _Write(NamedTuple):
+    """One change; without a ``command`` the document is deleted."""
+
+    key: Any
+    filter: Mapping[str, Any]
+    command: Mapping[str, Any] | None
+
+
+class _ApartError(Exception):
+    """The changes do not go through together; nothing is stored."""
+
+
+class WriteGrouper:
+    """Change documents by ``_id`` and return what each change replaced: what waits together goes together.
+
+    At most two commands or transactions are under way, see :mod:`bzz.storage.lanes`. Changes of one document
+    never share a transaction and never meet in two: while a transaction has a document, whoever else wants to
+    change it waits for its end and then goes alone, as MongoDB puts single commands in order at least cost.
+    """
+
+    def __init__(
+        self, run: Run, collection: Any, driver: Driver, options: CodecOptions[Any], seconds: float
+    ) -> None:
+        self._run = run
+        self._database = collection.database
+        self._name = collection.name
+        self._driver = driver
+        self._options = options
+        self._seconds = seconds
+        self._lanes: Lanes[_Write] = Lanes(self._send, driver, seconds)
+        self._together: dict[Any, asyncio.Future[None]] = {}
+        self._alone: Counter[Any] = Counter()
+        self._possible = True
+        self._paused = 0
+        self._pause = 1
+
+    async def update(self, filter: Mapping[str, Any], command: Mapping[str, Any]) -> Stored | None:  # noqa: A002
+        """Change the document that matches and return what it was before this very change, or None."""
+        return await self._write(_Write(filter["_id"], filter, command))
+
+    async def delete(self, filter: Mapping[str, Any]) -> Stored | None:  # noqa: A002 - MongoDB's own word
+        """Delete the document that matches and return what it was, or None."""
+        return await self._write(_Write(filter["_id"], filter, None))
+
+    async def _write(self, write: _Write) -> Stored | None:
+        key = write.key
+        if type(key) not in KEY_TYPES or not self._possible:
+            return await self._single(write)
+        held = self._together.get(key)
+        if held is not None:
+            return await self._after(held, write)
+        if self._lanes.free or key in self._alone or not self._driver.has_transactions:
+            return await self._lanes.straight(self._tracked(write))
+        done = self._together[key] = asyncio.get_running_loop().create_future()
+        try:
+            before: Stored | None = await self._lanes.together(None, write)
+        finally:
+            del self._together[key]
+            done.set_result(None)
+        return before
+
+    async def _after(self, held: asyncio.Future[None], write: _Write) -> Stored | None:
+        try:
+            async with TimeLimit(self._seconds):
+                await asyncio.wait({held})
+                return await self._lanes.straight(self._tracked(write))
+        except TimeoutError as error:
+            if isinstance(error, BzzError):
+                raise
+            raise too_late(self._driver.sees_a_server) from error
+
+    async def _tracked(self, write: _Write) -> Stored | None:
+        key = write.key
+        self._alone[key] = self._alone.get(key, 0) + 1
+        try:
+            return await self._single(write)
+        finally:
+            if self._alone[key] == 1:
+                del self._alone[key]
+            else:
+                self._alone[key] -= 1
+
+    async def _single(self, write: _Write) -> Stored | None:
+        def call(collection: Any) -> Awaitable[Stored | None]:
+            given = write.filter
+            if write.command is None:
+                deletion: Awaitable[Stored | None] = collection.find_one_and_delete(given)
+                return deletion
+            update: Awaitable[Stored | None] = collection.find_one_and_update(
+                given, write.command, return_document=ReturnDocument.BEFORE
+            )
+            return update
+
+        before: Stored | None = await self._run(call)
+        return before
+
+    # Together -----------------------------------------------------------------------------------------------
+
+    async def _send(self, requests: Sequence[Waiting[_Write]]) -> None:
+        if len(requests) < _FEWEST or self._paused:
+            self._paused = max(0, self._paused - 1)
+            self._one_by_one(requests)
+            return
+        try:
+            found = await self._commit(requests)
+        except _ApartError as error:
+            self._possible = _code(error.__cause__) not in _NEVER
+            self._paused = self._pause
+            self._pause = min(2 * self._pause, _MOST_PAUSED)
+            self._one_by_one(requests)
+        except BzzError as error:
+            fail_all(requests, error)
+        else:
+            self._pause = 1
+            self._hand_out(requests, found)
+
+    async def _commit(self, requests: Sequence[Waiting[_Write]]) -> Mapping[Any, Stored]:
+        """Carry out all changes whose documents are there, and return what they replace, by key."""
+        writing = True
+        try:
+            async with transaction(self._driver, self._seconds) as session:
+                try:
+                    with pymongo.timeout(self._seconds / 4):
+                        found = await self._find(requests, session)
+                        await self._change(
+                            [each.item for each in requests if each.item.key in found], session
+                        )
+                except ServerSelectionTimeoutError as error:
+                    raise translate(error) from error
+                except (PyMongoError, *ENCODING_ERRORS) as error:
+                    raise _ApartError from error
+                writing = False
+        except BzzError as error:
+            aborted = has_label(error, "TransientTransactionError")
+            if not writing and aborted and not has_label(error, "UnknownTransactionCommitResult"):
+                raise _ApartError from error
+            raise
+        return found
+
+    async def _find(self, requests: Sequence[Waiting[_Write]], session: Any) -> dict[Any, Stored]:
+        keys = [each.item.key for each in requests]
+        reply = await self._command(
+            {"find": self._name, "filter": {"_id": {"$in": keys}}, "batchSize": len(keys) + 1}, session
+        )
+        if reply["cursor"]["id"]:
+            raise _ApartError  # they are too large for one answer
+        return {each["_id"]: each for each in reply["cursor"]["firstBatch"]}
+
+    async def _change(self, writes: Sequence[_Write], session: Any) -> None:
+        updates = [{"q": each.filter, "u": each.command} for each in writes if each.command is not None]
+        deletes = [{"q": each.filter, "limit": 1} for each in writes if each.command is None]
+        for verb, statements in (("update", updates), ("delete", deletes)):
+            if statements:
+                reply = await self._command({verb: self._name, f"{verb}s": statements}, session)
+                if reply["n"] != len(statements):
+                    raise _ApartError  # one was refused, or does not match its filter; nobody says which
+
+    async def _command(self, command: dict[str, Any], session: Any) -> Mapping[str, Any]:
+        reply: Mapping[str, Any] = await self._database.command(
+            command, codec_options=self._options, session=session
+        )
+        return reply
+
+    def _hand_out(self, requests: Sequence[Waiting[_Write]], found: Mapping[Any, Stored]) -> None:
+        # MongoDB may see a document where Python does not, see ReadCoalescer.
+        unclaimed = len(found) - sum(each.item.key in found for each in requests)
+        for each in requests:
+            before = found.get(each.item.key)
+            if before is None and (unclaimed or type(each.item.key) is str):
+                self._one_by_one([each])
+            else:
+                each.settle(before)
+
+    def _one_by_one(self, requests: Sequence[Waiting[_Write]]) -> None:
+        for each in requests:
+            self._lanes.start(self._answer_alone(each))
+
+    async def _answer_alone(self, request: Waiting[_Write]) -> None:
+        if request.answer.done():
+            return
+        try:
+            request.settle(await self._tracked(request.item))
+        except Exception as error:
+            request.settle(error)
+
+
+def _code(error: BaseException | None) -> int | None:
+    return error.code if isinstance(error, OperationFailure) else None
