@@ -21,12 +21,17 @@ def diff_schema(schema: Schema, catalog: Catalog) -> Json:
     """
     sides: dict[str, list[Json]] = {}
     is_open = False
+    readable = catalog.named("output")
     for path, spec, at_end in _paths(schema, "", ()):
         is_open = is_open or at_end
         if spec is None:
             is_open = True
             continue
-        shown = nullable(described(spec, "output", catalog))
+        seen = readable.at(path.split("."))
+        if seen.is_none:
+            continue
+        with catalog.within(seen):
+            shown = nullable(described(spec, "output", catalog))
         known = sides.setdefault(path, [])
         known += [] if shown in known else [shown]
     members = {path: _change(each[0] if len(each) == 1 else {"anyOf": each}) for path, each in sides.items()}

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from bzz.model.field import FieldSpec
@@ -19,6 +20,7 @@ from bzz.model.json_forms import Json, Side, described, nullable
 from bzz.model.json_limits import constant_default
 from bzz.model.json_untyped import FREE_KEY, untyped_input
 from bzz.model.schema import Schema
+from bzz.model.selection import ALL, Selection
 
 __all__ = ["DIALECT", "Catalog", "Form", "is_needed", "json_schema", "takes_null"]
 
@@ -92,6 +94,27 @@ class Catalog:
             schema = self.definitions[schema["$ref"].removeprefix(self.root)]
         return schema
 
+    # What a catalog may leave out ------------------------------------------------------------------------------
+
+    def named(self, form: Form) -> Selection:
+        """Return the fields that a form of a document has."""
+        return ALL
+
+    def within(self, selection: Selection) -> AbstractContextManager[None]:
+        """Describe, for a while, only these fields of the object in hand."""
+        return nullcontext()
+
+    def chosen(self, schema: Schema) -> Iterable[tuple[str, FieldSpec]]:
+        """Return the fields of the object in hand that are described."""
+        return schema.fields.items()
+
+    def aside(self) -> Catalog:
+        """Return a catalog like this one whose definitions nobody sees."""
+        return Catalog("#/")
+
+    def _is_required(self, spec: FieldSpec) -> bool:
+        return True
+
     def _change(self, schema: Schema, form: Form) -> Json:
         name = schema.name + _SUFFIXES[form]
         # A document is made in the class of its resource, and changed in the class that it has.
@@ -150,7 +173,7 @@ class Catalog:
         if tag is not None:
             properties["_cls"] = {"type": "string", "const": schema.class_name}
             required += ["_cls"] if tag == "required" else []
-        for name, spec in schema.fields.items():
+        for name, spec in self.chosen(schema):
             properties[name] = self._member(schema, spec, side)
             if side == "output" or is_needed(spec):
                 required.append(name)
@@ -160,7 +183,7 @@ class Catalog:
         """Return the schema of the body of a request; the class is always that of the resource."""
         properties: dict[str, Json] = {}
         required: list[str] = []
-        for name, spec in schema.fields.items():
+        for name, spec in self.chosen(schema):
             is_key = spec is schema.primary
             if is_key and schema.automatic_key and form == "create":
                 continue
@@ -170,7 +193,7 @@ class Catalog:
             if is_key and form != "create":
                 shown["description"] = "Only to say which document is meant: it cannot be changed."
                 shown["readOnly"] = True
-            elif form != "update" and is_needed(spec):
+            elif form != "update" and is_needed(spec) and self._is_required(spec):
                 required.append(name)
             properties[name] = shown
         return self._closed(schema, "input", properties, required)

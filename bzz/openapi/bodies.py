@@ -16,12 +16,12 @@ from bzz.model.json_forms import Json, described, is_textual, nullable, or_empty
 from bzz.model.json_schema import Catalog, Form, is_needed, takes_null
 from bzz.openapi.answers import content
 
-__all__ = ["patch_content", "write_content"]
+__all__ = ["JSON_PATCH", "patch_content", "write_content"]
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 _POINTER: Json = {"type": "string", "format": "json-pointer", "pattern": "^(/([^/~]|~[01])*)*$"}
-_JSON_PATCH: Json = {
+JSON_PATCH: Json = {
     "type": "array",
     "description": "RFC 6902.",
     "maxItems": 1000,
@@ -67,17 +67,21 @@ def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> J
     merge: Json = {
         "type": "object",
         "description": "RFC 7396: what is named is changed, null is removed, embedded objects in parts.",
-        "properties": {name: _mergeable(spec, catalog) for name, spec in schema.fields.items()},
+        "properties": {
+            name: _mergeable(spec, catalog)
+            for name, spec in schema.fields.items()
+            if not catalog.named("update").below(name).is_none
+        },
     }
     if not schema.dynamic and not schema.polymorphic:
         merge["additionalProperties"] = {"type": "null"}
     # Only for the example: what a PUT may hold is perhaps no part of the document.
-    aside = Catalog("#/")
+    aside = catalog.aside()
     change = _one_field(aside.document(schema, "update"), aside)
     found: Json = {}
     for media_type in media_types:
         if media_type.endswith("json-patch+json"):
-            known = catalog.refer("json-patch", "JsonPatch", _JSON_PATCH)
+            known = catalog.refer("json-patch", "JsonPatch", JSON_PATCH)
             steps = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in change.items()]
             found |= content(known, steps, media_type=media_type)
         else:
@@ -90,9 +94,19 @@ def _mergeable(spec: FieldSpec, catalog: Catalog) -> Json:
     """Return the schema of a member of a merge patch; of an object that may be named in parts, little."""
     if isinstance(spec, (EmbeddingSpec, MapSpec)):
         return {"type": ["object", "null"] if takes_null(spec) else "object"}
-    if isinstance(spec, (UntypedSpec, PlaceSpec, CustomSpec)):
+    if isinstance(spec, PlaceSpec):
+        return _place(spec, catalog)
+    if isinstance(spec, (UntypedSpec, CustomSpec)):
         return {}
     shown = described(spec, "input", catalog)
+    return nullable(shown) if takes_null(spec) else shown
+
+
+def _place(spec: PlaceSpec, catalog: Catalog) -> Json:
+    """Return the schema of a place in a merge patch: whole, or a GeoJSON object in parts."""
+    shown = described(spec, "input", catalog)
+    for each in shown.get("anyOf", ()):
+        each.pop("required", None)
     return nullable(shown) if takes_null(spec) else shown
 
 
@@ -117,13 +131,18 @@ def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
     properties: dict[str, Json] = {}
     required: list[str] = []
     together: dict[str, list[str]] = {}
+    chosen = catalog.named(form)
     for name, spec, needed, siblings in _leaves(schema, "", (), form):
+        if chosen.at(name.split(".")).is_none:
+            continue
         if spec is None:
             if needed:
                 return None  # a form cannot say it, so it cannot make a document
             continue
         shown = described(spec, "text", catalog)
         properties[name] = _or_nothing(spec, shown) if takes_null(spec) else shown
+        if spec is schema.primary and form != "create":
+            properties[name] = {**properties[name], "readOnly": True}
         if needed:
             required.append(name)
         if siblings and form != "update":
@@ -142,8 +161,18 @@ def _or_nothing(spec: FieldSpec, shown: Json) -> Json:
         return shown
     if not spec.repeatable:
         return or_empty(shown)
+    if spec.item is None or spec.item.textual:
+        return shown
     nothing = {"type": "array", "items": {"const": ""}, "minItems": 1, "maxItems": 1}
-    return shown if spec.item is None or spec.item.textual else {"anyOf": [shown, nothing]}
+    return {"anyOf": [_without_empty(shown), nothing]}
+
+
+def _without_empty(shown: Json) -> Json:
+    """Return the schema of an array of texts where the empty one, which is null, may not be among others."""
+    items = shown.get("items", {})
+    if items.get("type") != "string" or "pattern" in items:
+        return shown
+    return {**shown, "items": {"minLength": 1, **items}}
 
 
 def _leaves(

@@ -14,6 +14,7 @@ from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems
 from bzz.openapi.bodies import patch_content, write_content
+from bzz.openapi.narrowed import catalog_of
 from bzz.openapi.parameters import (
     conditional_headers,
     key_header,
@@ -83,7 +84,7 @@ class ResourcePaths:
     ) -> None:
         self.resource = resource
         self.schema = resource.schema
-        self.catalog = catalog
+        self.catalog = catalog_of(resource, catalog)
         self._identifiers = identifiers
         self.parameters: Json = {}
         self._handler = handler

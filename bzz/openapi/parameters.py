@@ -17,10 +17,10 @@ from bzz.resource.idempotency import Idempotency
 from bzz.resource.listing import rules_for
 from bzz.resource.operation import Options
 
-__all__ = ["conditional_headers", "key_header", "key_parameter", "list_parameters", "prefer_header"]
+__all__ = ["TAGS", "conditional_headers", "key_header", "key_parameter", "list_parameters", "prefer_header"]
 
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS: Json = {"type": "string", "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"}
+TAGS: Json = {"type": "string", "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"}
 _EXAMPLES = {"If-Match": "*", "If-None-Match": '"5d41402abc4b2a76b9719d911017c592"'}
 _MEANINGS = {
     "eq": "equal to this",
@@ -63,7 +63,7 @@ def conditional_headers(*, demands_if_match: bool) -> list[Json]:
             "name": name,
             "in": "header",
             "description": described,
-            "schema": {**_TAGS, "examples": [_EXAMPLES[name]]},
+            "schema": {**TAGS, "examples": [_EXAMPLES[name]]},
             **({"required": True} if demands_if_match and name == "If-Match" else {}),
         }
         for name, described in words.items()
@@ -124,7 +124,8 @@ def _pages(schema: Schema, options: Options) -> Iterator[Json]:
         "Where to go on: from a Link; empty to begin to page by cursor, without `page`.",
     )
     if "to_dict" not in schema.overrides:
-        names = sorted(name for name, _spec in _declared(schema))
+        readable = rules_for(schema, options).readable
+        names = sorted(name for name, _spec in _declared(schema) if readable.touches(name))
         yield _parameter("fields", _names(names), "Show only these fields, and the key.")
 
 
