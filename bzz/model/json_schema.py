@@ -94,7 +94,7 @@ class Catalog:
             schema = self.definitions[schema["$ref"].removeprefix(self.root)]
         return schema
 
-    # What a catalog may leave out ------------------------------------------------------------------------------
+    # What a catalog may leave out --------------------------------------------------------------------------
 
     def named(self, form: Form) -> Selection:
         """Return the fields that a form of a document has."""
