@@ -21,12 +21,13 @@ import orjson
 import tornado.web
 
 from bzz.batch import Directory, Limits
-from bzz.batch.directory import METHODS
 from bzz.batch.handler import BatchHandler
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
 from bzz.http.cors import Cors
 from bzz.http.gate import Gate
+from bzz.http.nested import is_nested
+from bzz.http.nested import is_nested
 from bzz.http.rate_limit import RateLimit
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
 from bzz.openapi import (
@@ -40,6 +41,7 @@ from bzz.openapi import (
 )
 from bzz.resource import Operation, Resource
 from bzz.resource.idempotency import Idempotency
+from bzz.resource.idempotency import settings as settings_of
 
 __all__ = ["Api"]
 
@@ -89,6 +91,7 @@ class Api:
         self.client = client
         self._secret = secret
         self._idempotency = idempotency
+        self._batch_idempotency = settings_of(True if idempotency is None else idempotency)
         self._gate = Gate.within(None, cors, rate_limit, name="default")
         # What people and machines look at to see how the Api is does not count.
         self._ungated = Gate.within(self._gate, limit=None, name="default")
@@ -145,9 +148,15 @@ class Api:
     @property
     def routes(self) -> list[Any]:
         """The plain list of Tornado rules, to be mounted in an application of one's own."""
-        rules = list(self._rules)
+        # What is below the documents of one resource must not hide another that has a longer name.
+        rules = sorted(self._rules, key=is_nested)
         if self._batch is not None:
-            given = {"directory": self.directory, "limits": self.batch_limits, "gate": self._gate}
+            given = {
+                "directory": self.directory,
+                "limits": self.batch_limits,
+                "idempotency": self._batch_idempotency,
+                "gate": self._gate,
+            }
             rules.append(self._rule(self._batch, BatchHandler, given))
         if self._health is not None:
             rules.append(self._rule(self._health, HealthHandler))
@@ -176,6 +185,8 @@ class Api:
                         rule.kwargs["resource"], rule.handler_class, rule.kwargs["path"], rule.kwargs["gate"]
                     )
                     for rule in self._rules
+                    if not is_nested(rule)
+                    if not is_nested(rule)
                 ],
                 batch=self._batch_terms(),
                 health=self._health,
@@ -212,7 +223,8 @@ class Api:
             return None
         return BatchTerms(
             path=self._batch,
-            methods=list(dict.fromkeys(method for method, _on_item in METHODS)),
+            collections=[f"{self.prefix}/{name}" for name in self.resources],
+            prefix=self.prefix,
             max_operations=self.batch_limits.max_operations,
             timeout=self.batch_limits.timeout,
             max_timeout=self.batch_limits.max_timeout,

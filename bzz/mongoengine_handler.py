@@ -18,13 +18,14 @@ from urllib.parse import quote, urlencode
 import tornado.web
 
 from bzz import errors
-from bzz import model as typed
 from bzz.delivery.hooks import Hooks
 from bzz.http.acting import acting_methods
 from bzz.http.bulk import change_many, create_many
 from bzz.http.cors import Cors
 from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
+from bzz.http.ndjson import prefers_ndjson, send_list
+from bzz.http.nested import nested_rules
 from bzz.http.problem_handler import ProblemHandler, problem_of
 from bzz.http.rate_limit import RateLimit
 from bzz.http.request import (
@@ -39,6 +40,7 @@ from bzz.http.request import (
     read_patch,
     refuse_arguments,
 )
+from bzz.http.upload import upload_rule
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 from bzz.resource.etag import matches_weakly
 from bzz.resource.operation import DataKind
@@ -109,6 +111,7 @@ class MongoEngineRestHandler(ProblemHandler):
     rows: Any = None
     get_list_queryset: Any = None
     get_instance_queryset: Any = None
+    nested = Options.nested
     idempotency = Options.idempotency
     cors: Cors | None = None
     rate_limit: RateLimit | str | None = None
@@ -154,7 +157,9 @@ class MongoEngineRestHandler(ProblemHandler):
         given["resource"] = resource
         pattern = rf"{re.escape(path)}(?:/([^/]+))?/?"
         rule = tornado.web.url(pattern, cls, {**given, "gate": gate}, name=None)
-        return Routes([rule], resource)
+        below = nested_rules(cls, {**given, "gate": gate})
+        above = [upload_rule(cls, {**given, "gate": gate})] if resource.options.ndjson else []
+        return Routes([*above, rule, *below], resource)
 
     def initialize(self, resource: Resource, path: str) -> None:
         """Take the resource that this handler serves, and the path of its collection."""
@@ -194,6 +199,11 @@ class MongoEngineRestHandler(ProblemHandler):
 
     async def get(self, key: str | None = None) -> None:
         """Answer with a page of the collection, or with one document."""
+        if key is None and self.resource.options.ndjson:
+            self.add_header("Vary", "Accept")
+            if prefers_ndjson(self.request):
+                await send_list(self)
+                return
         if key is None:
             outcome = await self.run("get_list", arguments=arguments(self.request))
             assert outcome.page is not None
@@ -219,12 +229,16 @@ class MongoEngineRestHandler(ProblemHandler):
         if self.is_dry_run:
             await self._answer_dry_run("create_instance", outcome)
             return
+        self.set_status(201 if outcome.is_new else 200)
+        if outcome.page is not None:
+            self._answer(await render_page(self.resource.view, outcome.page))
+            return
         assert outcome.after is not None
-        created = typed.key_to_text(self.resource.schema, outcome.after)
-        self.set_status(201)
-        self.set_header("Location", f"{self.path}/{quote(created, safe='')}")
-        plain = created.isascii() and created.isprintable()
-        self.set_header("X-Created-Id", created if plain else quote(created, safe=""))
+        created = self.resource.key_of(outcome.after)
+        self.set_header("Location", f"{self.path}/{quote(created, safe='')}" if created else self.path)
+        if created:
+            plain = created.isascii() and created.isprintable()
+            self.set_header("X-Created-Id", created if plain else quote(created, safe=""))
         await self._answer_document(outcome)
 
     async def put(self, key: str) -> None:
@@ -315,7 +329,7 @@ class MongoEngineRestHandler(ProblemHandler):
         elif not self._prefers_minimal():
             self._answer(body)
         else:
-            self.set_status(201 if self.request.method == "POST" else 204)
+            self.set_status(204 if self.get_status() == 200 else 201)
             self.clear_header("Content-Type")
 
     def _prefers_minimal(self) -> bool:

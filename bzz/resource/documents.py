@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 from bzz import model as typed
@@ -62,6 +63,9 @@ class Documents:
         """Return what an operation reaches, the same as long as it runs."""
         if operation.scope is None:
             operation.scope = await self.rows.of(operation)
+            if operation.within is not None:
+                within = both(operation.scope.filter, operation.within)
+                operation.scope = replace(operation.scope, filter=within)
         found: Scope = operation.scope
         return found
 

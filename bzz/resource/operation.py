@@ -33,6 +33,9 @@ class Options:
     deleted by one PATCH or DELETE of the collection, which is there only for the methods named in ``bulk``.
     ``bulk_timeout`` is the seconds that all of it may take.
 
+    ``nested`` are the names of the properties (embedded documents and references) that are resources of
+    their own below each document (None: all); see :mod:`bzz.resource.nested`.
+
     ``filters``, ``sorts``, ``expandable``, ``expand_depth``, ``search``, ``aggregations`` and ``secret`` say
     what may be asked of its lists; see :class:`bzz.model.QueryRules`.
 
@@ -75,6 +78,7 @@ class Options:
     rows: Mapping[str, Any] | Callable[[Operation], Any] | None = None
     get_list_queryset: Callable[..., Any] | None = None
     get_instance_queryset: Callable[..., Any] | None = None
+    nested: Collection[str] | None = None
     idempotency: Idempotency | bool = True
 
     def allowed(self, methods: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,7 +129,9 @@ class Operation:
 
     With ``dry_run`` everything happens up to the write, and nothing from there on: receivers of ``pre_``
     signals may veto, the result is validated, the outcome says what would be stored. Prerun, success or
-    failure, and postrun are sent, as something did run; they can see ``operation.dry_run``.
+    failure, and postrun are sent, as something did run; they can see ``operation.dry_run``. Inside of a
+    transaction a dry run writes, for those after it to see, but never by the model's own ``save()`` or
+    ``delete()``: whoever began the transaction rolls it back.
 
     ``resource`` is the :class:`bzz.resource.Resource` that it runs on, from its prerun on.
     """
@@ -145,11 +151,20 @@ class Operation:
     scope: Any = field(default=None, repr=False)
     #: The fields that cannot be changed and that the client named; see :mod:`bzz.resource.access`.
     frozen: frozenset[tuple[Any, ...]] = field(default=frozenset(), repr=False)
+    #: What it is about if that is a property of the document; see :mod:`bzz.resource.nested`.
+    nested: Any = field(default=None, repr=False)
+    #: A filter that documents must match besides, None for no other.
+    within: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def args(self) -> tuple[Any, ...]:
         """What the operation works on, in order: the key, then the data, as far as it has them."""
         return tuple(each for each in (self.key, self.data) if each is not None)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it comes to writing: a dry run does so in a transaction only, which is then rolled back."""
+        return not self.dry_run or self.session is not None
 
     @property
     def is_conditional(self) -> bool:
@@ -163,6 +178,7 @@ class Outcome:
 
     ``before`` is what this very write replaced, ``after`` what it stored; a read has only ``after`` or
     ``items``, and ``page`` has what belongs to a list. An aggregation has a ``page`` and no ``items``.
+    ``is_new`` is false of what was to be created and was there already.
     """
 
     before: Stored | None = None
@@ -170,3 +186,4 @@ class Outcome:
     items: list[Stored] | None = None
     page: Page | None = None
     updated_fields: dict[str, Change] = field(default_factory=dict)
+    is_new: bool = True

@@ -9,6 +9,7 @@ import orjson
 from bzz.model import Schema
 from bzz.resource import overridden
 from bzz.resource.operation import Action, Outcome
+from bzz.resource.page import render_page
 from bzz.resource.view import View
 
 __all__ = ["preview"]
@@ -24,15 +25,15 @@ async def preview(view: View, action: Action, outcome: Outcome, *, etag: str | N
     ``If-Match``, it makes the write itself hold for the same. ``unchecked`` has what cannot be known without
     writing, see :func:`unchecked`.
     """
+    told: dict[str, Any] = {"dry_run": True, "status": _STATUS[action] if outcome.is_new else 200}
     stored = outcome.before if action == "delete_instance" else outcome.after
-    assert stored is not None
-    told: dict[str, Any] = {
-        "dry_run": True,
-        "status": _STATUS[action],
-        "document": orjson.Fragment(await view.render(stored)),
-    }
-    if action == "update_instance":
-        told["diff"] = view.diff(stored, outcome.updated_fields)
+    if outcome.page is not None:
+        told["document"] = orjson.Fragment(await render_page(view, outcome.page))
+    else:
+        assert stored is not None
+        told["document"] = orjson.Fragment(await view.render(stored))
+    if action == "update_instance" or outcome.updated_fields:
+        told["diff"] = view.diff(stored or {}, outcome.updated_fields)
     if etag is not None:
         told["etag"] = etag
     told["unchecked"] = unchecked(view.schema, action)

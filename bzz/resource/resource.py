@@ -16,7 +16,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, announce, is_heard
@@ -27,12 +27,15 @@ from bzz.resource.documents import Documents
 from bzz.resource.idempotency import settings
 from bzz.resource.listing import Listing
 from bzz.resource.operation import Action, Operation, Options, Outcome
+from bzz.resource.page import Page
 from bzz.resource.updates import Updates
 from bzz.storage import Store
 
 __all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
 
 Result = TypeVar("Result")
+
+_AFTER: dict[Action, str] = {each: f"post_{each}" for each in get_args(Action)}
 
 
 class Resource:
@@ -62,6 +65,8 @@ class Resource:
         self.view = self._documents.view
         self.rows = self._documents.rows
         self.rules = self._listing.rules
+        self.fields = self._documents.fields
+        self.client = client
         self._authorize = _authorizing(self.hooks, self.options)
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
@@ -86,15 +91,27 @@ class Resource:
         Raises what the operation raised, unchanged: any of :mod:`bzz.errors`, or what a receiver raised.
         """
         try:
-            await self.start(operation)
+            if self.hooks.is_quiet:
+                operation.resource = self
+            else:
+                await self.start(operation)
             outcome = await self.perform(operation)
         except BaseException:
             await self.fail(operation)
             raise
-        # A receiver that wants to end a batch: here there is none, and what is stored stays.
-        with contextlib.suppress(ExitEarly):
-            await self.complete(operation, outcome)
+        if not self._is_silent(operation):
+            # A receiver that wants to end a batch: here there is none, and what is stored stays.
+            with contextlib.suppress(ExitEarly):
+                await self.complete(operation, outcome)
         return outcome
+
+    def _is_silent(self, operation: Operation) -> bool:
+        """Tell whether nobody at all would hear that an operation succeeded."""
+        return (
+            self.hooks.is_quiet
+            and operation.nested is None
+            and not self._is_heard(_AFTER[operation.action])
+        )
 
     @operating
     async def start(self, operation: Operation) -> None:
@@ -142,7 +159,7 @@ class Resource:
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
         await self.admit(operation)
-        if not operation.dry_run:  # it makes indexes, which is writing
+        if not operation.dry_run and not self.store.is_prepared:  # it makes indexes, which is writing
             await self.store.prepare()
         work = self._steps[operation.action](operation)
         return await (work if self.view.readable.is_all else self._discreetly(operation, work))
@@ -208,12 +225,25 @@ class Resource:
         """Return the error of a write as one that speaks of fields by the names that clients know."""
         return self._documents.spoken(error) if isinstance(error, DuplicateError) else error
 
+    def key_of(self, stored: Stored) -> str:
+        """Return the key of a document as it stands in URLs, before percent-encoding."""
+        return typed.key_to_text(self.schema, stored)
+
     def etag(self, stored: Stored) -> str:
         """Return the tag of a stored document, as far as it can be told without its ``to_dict()``."""
         return self._documents.etag(stored)
 
     async def tell(self, operation: Operation, outcome: Outcome) -> None:
         """Send the post signal of what an operation did; none if it changed nothing, or was not to."""
+        if operation.nested is None:
+            await self._tell(operation, outcome)
+        elif not operation.dry_run and (operation.action != "update_instance" or outcome.updated_fields):
+            try:
+                await operation.nested.tell(outcome)
+            finally:
+                await self._tell(operation, outcome)
+
+    async def _tell(self, operation: Operation, outcome: Outcome) -> None:
         action, handler = operation.action, operation.handler
         event = f"post_{action}"
         if (action == "update_instance" and not outcome.updated_fields) or not self._is_heard(event):
@@ -235,12 +265,27 @@ class Resource:
 
     # The steps ----------------------------------------------------------------------------------------------
 
+    @operating
+    async def open_list(self, operation: Operation) -> None:
+        """Do what comes before the reading of a list, for who reads it piece by piece."""
+        await self.admit(operation)
+        await self._ask(operation)
+
+    @operating
+    async def read_piece(self, operation: Operation, query: typed.ListQuery) -> Page:
+        """Read a piece of a list, and tell of its documents."""
+        page = await self._listing.page(query, operation, whole=self._is_heard("post_get_list"))
+        if page.items:
+            await self.tell(operation, Outcome(items=list(page.items), page=page))
+        return page
+
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
         return await self._listing.read(operation, whole=self._is_heard("post_get_list"))
 
     async def _get_instance(self, operation: Operation) -> Outcome:
-        await self._ask(operation, key=operation.key)
+        if self._is_heard("pre_get_instance"):
+            await self._ask(operation, key=operation.key)
         return Outcome(after=await self._documents.find_as_named(operation))
 
     async def _create(self, operation: Operation) -> Outcome:
@@ -252,7 +297,10 @@ class Resource:
         if self._is_heard("pre_update_instance"):
             found = await self._documents.find_as_named(operation)
             instance = typed.from_stored(self.schema, found)
-            await self._ask(operation, data=operation.data, instance=instance)
+            more = {} if operation.nested is None else {"path": operation.nested.leg.path}
+            await self._ask(operation, data=operation.data, instance=instance, **more)
+        if operation.nested is not None:
+            await operation.nested.ask(lambda: self._documents.find_as_named(operation))
         return await self._updates.run(operation)
 
     async def _delete(self, operation: Operation) -> Outcome:

@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bzz import model as typed
-from bzz.errors import BodyError, FieldError, PatchConflictError, ValidationError
+from bzz.errors import (
+    BodyError,
+    DuplicateError,
+    FieldError,
+    MissingDocumentError,
+    PatchConflictError,
+    ValidationError,
+)
 from bzz.model import Assignments, FieldSpec, Schema, Stored
 from bzz.resource.access import FieldAccess
 from bzz.resource.operation import Operation
@@ -36,7 +43,9 @@ def revised(fields: FieldAccess, operation: Operation, before: Stored, *, replac
     """
     concrete = fields.schema.of_stored(before)
     document = typed.from_stored(concrete, before)
-    if operation.data_kind == "fields":
+    if operation.nested is not None:
+        operation.nested.revise(document, before)
+    elif operation.data_kind == "fields":
         _assign(fields, document, operation.data, before, replaces=replaces)
     else:
         _patch(fields, document, operation, before)
@@ -82,7 +91,7 @@ def conflicts(
     """
     try:
         wanted = typed.to_stored(revised(fields, operation, found, replaces=replaces))
-    except (ValidationError, BodyError, PatchConflictError):
+    except (ValidationError, BodyError, PatchConflictError, MissingDocumentError, DuplicateError):
         return None
     differing = view.diff(found, typed.diff(fields.schema.of_stored(found), found, wanted))
     return {path: {"stored": each["from"], "requested": each["to"]} for path, each in differing.items()}

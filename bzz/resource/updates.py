@@ -45,7 +45,7 @@ class Updates:
 
     def _assignments(self, operation: Operation) -> Assignments | None:
         """Decode what does not depend on the document; None for what does."""
-        if self.schema.polymorphic or operation.data_kind == "json_patch":
+        if self.schema.polymorphic or operation.data_kind == "json_patch" or operation.nested is not None:
             return None
         if operation.data_kind == "merge_patch":
             return typed.merge_assignments(self.schema, operation.data)
@@ -84,7 +84,7 @@ class Updates:
             )
             return None if saved is None else self._changed(before, saved)
         update = await self.plan(before, operation)
-        if not update or operation.dry_run:
+        if not update or not operation.writes:
             return self.outcome(before, update)
         replaced = await self.documents.named(
             self.store.update(self.store.exactly(before), update.command(), session=operation.session)

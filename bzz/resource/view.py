@@ -86,7 +86,10 @@ class View:
 
     def etag(self, stored: Stored, body: bytes = b"") -> str:
         """Return the tag of a document; with a ``to_dict()`` it takes the ``body`` to tell all of it."""
-        form = form_of(self.schema.of_stored(stored), body)
+        return self.tagged(stored, form_of(self.schema.of_stored(stored), body))
+
+    def tagged(self, stored: Stored, form: str) -> str:
+        """Return the tag of a document that is shown in this form."""
         return etag_of(stored, f"{form}{self._mark}" if form else "", key=self._key)
 
     def matches(self, tags: str, stored: Stored, *, weak: bool = False) -> bool:

@@ -1,0 +1,182 @@
+"""Resources below a document: its embedded documents and what it refers to, to any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bzz.model import Change, Stored
+from bzz.resource.etag import form_of
+from bzz.resource.nested_path import Leg, names_of, related, resolve
+from bzz.resource.nested_work import Work
+from bzz.resource.nested_writing import work_for
+from bzz.resource.operation import Operation, Outcome
+from bzz.resource.resource import Resource
+from bzz.resource.view import View
+
+__all__ = ["NestedResource", "names_of", "nested_at"]
+
+_GET = ("GET", "HEAD")
+
+
+def nested_at(resource: Resource, key: str, names: Sequence[str]) -> NestedResource:
+    """Return what a path below the document with this key leads to; nothing is read.
+
+    Raises MissingDocumentError where a name is no property that is a resource.
+    """
+    return NestedResource(resolve(resource, key, names))
+
+
+class NestedResource(Resource):
+    """One property of one document, or one item of it, as a resource; made for one operation.
+
+    Its operations are those of :class:`~bzz.resource.Resource`, and are done by those of the document that
+    holds the property, or of the one that it refers to: see :mod:`bzz.resource.nested_work`. ``target`` is
+    the resource of what is referred to, None for embedded documents. ``created`` is the key of what an
+    operation has created in a list.
+    """
+
+    def __init__(self, legs: tuple[Leg, ...]) -> None:
+        leg = legs[-1]
+        step = leg.steps[-1]
+        owner, prop = leg.resource, step.property
+        self.legs = legs
+        self.owner = owner
+        self.property = prop
+        self.target = related(owner, prop.schema.model) if prop.refers else None
+        self.is_list = prop.many and step.key is None
+        self.is_only = not prop.many
+        self.schema = prop.schema
+        self.model = prop.schema.model
+        self.name = prop.name
+        self.options = owner.options if self.target is None else self.target.options
+        self.store = owner.store
+        self.client = owner.client
+        self.hooks = owner.hooks
+        self.idempotency = owner.idempotency
+        self.siblings = owner.siblings
+        self.view: View = (
+            _EmbeddedView(owner, leg) if self.target is None else _ReferenceView(owner, self.target)
+        )
+        self.created: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<NestedResource {'/'.join(self.legs[-1].path)!r} of {self.owner!r}>"
+
+    # What there is ------------------------------------------------------------------------------------------
+
+    def allowed(self) -> tuple[str, ...]:
+        """Return the HTTP methods that it has, as the resources have them by which it is done."""
+        fields = self.legs[-1].fields
+        access, own = self.owner.fields, self.owner.options.methods
+        seen = not access.readable.at(fields).is_none
+        changed = not access.changeable.at(fields).is_none and (
+            own is None or bool({"PUT", "PATCH"} & {*own})
+        )
+        readable = seen and bool(self.owner.options.allowed(_GET))
+        found = []
+        for method in self._methods():
+            if self.target is not None and self._is_delegated(method):
+                there = (readable if method in _GET else seen) and bool(
+                    self.target.options.allowed((method,))
+                )
+            else:
+                there = readable if method in _GET else changed
+            if there:
+                found.append(method)
+        return (*found, "OPTIONS") if found else ()
+
+    def _methods(self) -> tuple[str, ...]:
+        if self.is_list:
+            return (*_GET, "POST")
+        return (*_GET, *(["POST"] if self.is_only else []), "PUT", "PATCH", "DELETE")
+
+    def _is_delegated(self, method: str) -> bool:
+        return method in {*_GET, "PATCH"} or (method == "PUT" and not self.is_only)
+
+    # The life of an operation -------------------------------------------------------------------------------
+
+    async def start(self, operation: Operation) -> None:
+        """Announce it, as the operation that it is on a plain resource."""
+        work = self._work(operation)
+        await work.resource.start(work.inner)
+
+    async def perform(self, operation: Operation) -> Outcome:
+        """Do it; see :meth:`bzz.resource.Resource.perform`."""
+        return await self._work(operation).perform()
+
+    async def complete(self, operation: Operation, outcome: Outcome) -> None:
+        """Tell of it: of the nested document first, then of the one that holds it."""
+        work = self._work(operation)
+        await work.resource.complete(work.inner, work.outcome)
+
+    async def fail(self, operation: Operation) -> None:
+        """Tell that it failed."""
+        work = self._work(operation)
+        await work.resource.fail(work.inner)
+
+    def _work(self, operation: Operation) -> Work:
+        if operation.nested is None:
+            operation.nested = work_for(self, operation)
+        found: Work = operation.nested
+        return found
+
+    # What came of it ----------------------------------------------------------------------------------------
+
+    def hold(self, whole: Stored | None, before: Stored | None = None) -> None:
+        """Take the document that holds the property: as it is now, and as it was before a write."""
+        self.view.whole, self._whole_before = whole, before  # type: ignore[attr-defined]
+
+    def name_created(self, stored: Stored, index: int | None) -> None:
+        """Take the key of an embedded document that is new in a list."""
+        if self.is_list and (index is not None or self.property.key is not None):
+            self.created = self.property.key_text(stored, index or 0)
+
+    def key_of(self, stored: Stored) -> str:
+        """Return the key of what was created, as text; ``""`` where it has none below its own URL."""
+        return self.created or ""
+
+    def etag(self, stored: Stored) -> str:
+        """Return the tag of what an operation replaced."""
+        if self.target is not None:
+            return self.target.etag(stored)
+        assert self._whole_before is not None
+        return self.owner.etag(self._whole_before)
+
+
+class _EmbeddedView(View):
+    """How embedded documents are shown: as a part of what can be seen of the document that holds them.
+
+    The tag of each is that of the whole, because only that is ever written.
+    """
+
+    def __init__(self, owner: Resource, leg: Leg) -> None:
+        schema = leg.steps[-1].property.schema
+        super().__init__(schema, owner.view.readable.at(leg.fields), key=owner.options.tag_key)
+        self._owner = owner
+        self.whole: Stored | None = None
+
+    def etag(self, stored: Stored, body: bytes = b"") -> str:
+        """Return the tag of the whole, in the form in which the part is shown."""
+        assert self.whole is not None
+        return self._owner.view.tagged(self.whole, form_of(self.schema.of_stored(stored), body))
+
+    def diff(self, stored: Stored, updated_fields: Mapping[str, Change]) -> dict[str, Any]:
+        """Return of the diff of the whole what may be seen."""
+        assert self.whole is not None
+        return self._owner.view.diff(self.whole, updated_fields)
+
+
+class _ReferenceView(View):
+    """How documents that are referred to are shown: as anywhere. A diff may be that of who refers to them."""
+
+    def __init__(self, owner: Resource, target: Resource) -> None:
+        super().__init__(target.schema, target.view.readable, key=target.options.tag_key)
+        self._owner = owner
+        self.whole: Stored | None = None
+
+    def diff(self, stored: Stored, updated_fields: Mapping[str, Change]) -> dict[str, Any]:
+        """Return of a diff what may be seen."""
+        if self.whole is None:
+            return super().diff(stored, updated_fields)
+        return self._owner.view.diff(self.whole, updated_fields)
