@@ -77,6 +77,7 @@ def _batch(
         "handler": "The handler that serves the request; None on the command line.",
         "atomic": "Whether the batch is all or nothing.",
         "continue_on_error": "Whether it goes on after an error without being asked to.",
+        "dry_run": "Whether it is only tried, and nothing will be stored.",
         "switches": "The switches that are on; they decide what is in the plan.",
         "**options": "The options that the request brought along.",
     }

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import orjson
 import tornado.web
 
 from bzz import model as typed
 from bzz.batch.directory import Directory
+from bzz.batch.journal import Journal, answer_of
 from bzz.batch.plan import Limits, read_request
 from bzz.batch.report import report
 from bzz.batch.runner import Batch
-from bzz.errors import HeaderError, Veto
+from bzz.batch.transaction import obstacles
+from bzz.errors import TransactionsUnsupportedError, Veto
+from bzz.http.idempotency import Idempotency, give, once, required_key
 from bzz.http.request import preferences
 from bzz.mongoengine_handler import ProblemHandler
+from bzz.storage.receipts import Answer, Receipts
 
 __all__ = ["BatchHandler"]
 
@@ -32,10 +36,13 @@ class BatchHandler(ProblemHandler):
     it is not sent.
     """
 
-    def initialize(self, directory: Directory, limits: Limits) -> None:
-        """Take the resources that paths lead to, and what one batch may ask for."""
+    def initialize(
+        self, directory: Directory, limits: Limits, idempotency: Idempotency | None = None
+    ) -> None:
+        """Take the resources that paths lead to, what one batch may ask for, and how keys are taken."""
         self.directory = directory
         self.limits = limits
+        self.idempotency = idempotency
         self._told: Mapping[str, Any] = {}
 
     def allowed_methods(self) -> tuple[str, ...]:
@@ -47,25 +54,42 @@ class BatchHandler(ProblemHandler):
 
     async def post(self) -> None:
         """Run the batch in the body."""
-        if "dry-run" in preferences(self.request):
-            # A preference may be ignored (RFC 7240, 2), but nobody who says this one wants it to be.
-            raise HeaderError("Prefer", "A batch cannot be tried without doing it.")
-        batch = Batch(read_request(self._body(), self.directory, self.limits), handler=self)
+        dry_run = "dry-run" in preferences(self.request)
+        batch = Batch(read_request(self._body(), self.directory, self.limits), handler=self, dry_run=dry_run)
+        key = None if self.idempotency is None or dry_run else required_key(self.request, self.idempotency)
+        if dry_run:
+            self.set_header("Preference-Applied", "dry-run")
         try:
-            await batch.run()
+            if key is not None and batch.plan:
+                answer, kept = await self._run_once(batch, key)
+            else:
+                await batch.run()
+                answer, kept = await answer_of(batch), False
         except Exception as error:
             self._told = await report(batch)
             if isinstance(error, tornado.web.Finish) and batch.failed_operation is not None:
                 # Meant for a request of its own, which would be over with it.
                 raise Veto from error
             raise
-        body = orjson.dumps(await report(batch))
-        if self._finished:
-            return
-        self._write_buffer.clear()
-        self.set_status(200)
-        self.set_header("Content-Type", "application/json")
-        self.finish(body)
+        if not self._finished:
+            self._write_buffer.clear()
+            give(self, answer, kept=kept)
+
+    async def _run_once(self, batch: Batch, key: str) -> tuple[Answer, bool]:
+        settings, first = self.idempotency, batch.plan[0].resource.store
+        assert settings is not None
+        seconds = batch.request.timeout
+        together = not obstacles(batch.plan)
+        if together:
+            try:
+                async with first.transaction(seconds):
+                    pass
+            except TransactionsUnsupportedError:
+                together = False
+        receipts = Receipts(first, settings.collection, settings.keep)
+        kept = once(self, receipts, settings, seconds=seconds if together else None, key=key)
+        batch.journal = Journal(kept, together=together)
+        return await kept.run(partial(batch.journal.run, batch))
 
     def options(self) -> None:
         """Say which methods this URL has."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from bzz.batch.directory import METHODS, Directory
 from bzz.errors import FieldError, ValidationError
+from bzz.model import patch
 from bzz.resource import Action, Operation, Resource
 from bzz.resource.etag import is_if_match
+from bzz.resource.operation import DataKind
 
 __all__ = ["BatchRequest", "Limits", "PlannedOperation", "read_request"]
 
@@ -18,7 +20,7 @@ __all__ = ["BatchRequest", "Limits", "PlannedOperation", "read_request"]
 RESERVED = frozenset(
     {"sender", "signal", "batch", "routine", "handler", "exception", "failed_operation", "failed_command"}
     | {"early_exit", "exit_operation", "last_operation", "last_command", "name", "operations", "atomic"}
-    | {"continue_on_error", "switches", "options", "timeout"}
+    | {"dry_run", "continue_on_error", "switches", "options", "timeout"}
 )
 
 
@@ -49,7 +51,7 @@ class PlannedOperation:
 
     method: str
     path: str
-    body: dict[str, Any] | None
+    body: dict[str, Any] | list[Any] | None
     if_match: str | None
     switches: frozenset[str]
     pointer: str
@@ -64,13 +66,21 @@ class PlannedOperation:
         """What the operation does, under the name that django-routines gives it."""
         return self.action
 
-    def operation(self, handler: Any) -> Operation:
+    @property
+    def data_kind(self) -> DataKind:
+        """What the body means: that of PATCH is a JSON Patch if it is an array, else a merge patch."""
+        if self.method != "PATCH":
+            return "fields"
+        return "json_patch" if isinstance(self.body, list) else "merge_patch"
+
+    def operation(self, handler: Any, *, dry_run: bool = False) -> Operation:
         """Return an operation to run, with data of its own that receivers may change."""
         return Operation(
             self.action,
             key=self.key,
             data=copy.deepcopy(self.body),
-            data_kind="merge_patch" if self.method == "PATCH" else "fields",
+            data_kind=self.data_kind,
+            dry_run=dry_run,
             arguments=self.arguments,
             handler=handler,
             if_match=self.if_match,
@@ -181,7 +191,7 @@ def _read_operation(
     return PlannedOperation(
         method=method,
         path=path,
-        body=(body or {}) if action in _WITH_BODY else None,
+        body=({} if body is None else body) if action in _WITH_BODY else None,
         if_match=given.get("if_match"),
         switches=frozenset(given.get("switches", ())),
         pointer=pointer,
@@ -201,12 +211,26 @@ def _check_members(
     reader: _Reader, pointer: str, action: Action, given: Mapping[str, Any], arguments: Mapping[str, Any]
 ) -> None:
     """Refuse what an operation of this kind has no use for."""
-    if given.get("body") is not None and action not in _WITH_BODY:
+    body = given.get("body")
+    if body is not None and action not in _WITH_BODY:
         reader.refuse(f"{pointer}/body", f"{given['method']} takes no body")
+    elif isinstance(body, list):
+        _check_patch(reader, f"{pointer}/body", given["method"], body)
     if given.get("if_match") is not None and action not in _WITH_IF_MATCH:
         reader.refuse(f"{pointer}/if_match", f"{given['method']} takes no if_match")
     if arguments and action != "get_list":
         reader.refuse(f"{pointer}/path", "takes no query parameters")
+
+
+def _check_patch(reader: _Reader, pointer: str, method: str, body: list[Any]) -> None:
+    """Refuse an array that is no JSON Patch; whether it fits the document is known when its turn comes."""
+    if method != "PATCH":
+        reader.refuse(pointer, "must be an object; an array is a JSON Patch, for PATCH")
+    elif len(body) > patch.MAX_OPERATIONS:
+        reader.refuse(pointer, f"at most {patch.MAX_OPERATIONS} operations")
+    else:
+        for position, why in patch.faults(body):
+            reader.refuse(f"{pointer}/{position}", why)
 
 
 # The checks: what is wrong with a value, or None ------------------------------------------------------------
@@ -252,7 +276,8 @@ def _path(value: Any) -> str | None:
 
 
 def _body(value: Any) -> str | None:
-    return None if value is None or isinstance(value, dict) else "must be an object"
+    fits = value is None or isinstance(value, dict | list)
+    return None if fits else "must be an object, or an array of the operations of a JSON Patch"
 
 
 def _if_match(value: Any) -> str | None:

@@ -11,15 +11,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from bzz import signals
 from bzz.batch.plan import BatchRequest, PlannedOperation
 from bzz.batch.transaction import Transaction, check_atomic
+from bzz.batch.trial import Trial, check_trial
 from bzz.dispatcher import Signal
-from bzz.errors import ExitEarly, StorageTimeoutError
+from bzz.errors import ExitEarly, IdempotencyKeyInUseError, StorageTimeoutError
 from bzz.resource import Outcome
+
+if TYPE_CHECKING:
+    from bzz.batch.journal import Journal
 
 __all__ = ["Batch", "Entry"]
 
@@ -35,12 +39,14 @@ class Entry:
     ``done``: it is stored, and ``outcome`` says what; with an ``error`` it is stored all the same, and a
     receiver that is allowed to complained afterwards. ``failed``: ``error`` says why. ``rolled_back``: it
     was done, and is not any more. ``unknown``: MongoDB was lost while it was asked to commit. ``not_run``:
-    its turn did not come.
+    its turn did not come. ``told`` is the entry as JSON, of an operation under an ``Idempotency-Key``; if
+    an earlier request did it, that is all there is.
     """
 
     planned: PlannedOperation
     state: State = "not_run"
     outcome: Outcome | None = None
+    told: bytes | None = field(default=None, repr=False)
     error: Exception | None = None
 
     def done(self, outcome: Outcome) -> None:
@@ -63,7 +69,9 @@ class Batch:
     ``plan`` has the operations by index, ``entries`` what became of each so far. ``position`` is the index
     of the one that is running; None before the first and while a transaction is committed. ``handler`` is
     the HTTP handler that asked for the batch, None on the command line. ``progress`` is called with the
-    number of operations that are behind it; a transaction that starts over starts over there, too.
+    number of operations that are behind it; a transaction that starts over starts over there, too. With
+    ``dry_run`` nothing is stored, see :mod:`bzz.batch.trial`. ``journal`` keeps what was done under an
+    ``Idempotency-Key``.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class Batch:
         request: BatchRequest,
         *,
         handler: Any = None,
+        dry_run: bool = False,
+        journal: Journal | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.request = request
@@ -79,6 +89,8 @@ class Batch:
         self.atomic = request.atomic
         self.continue_on_error = request.continue_on_error
         self.handler = handler
+        self.dry_run = dry_run
+        self.journal = journal
         self.entries = [Entry(planned) for planned in request.plan]
         self.position: int | None = None
         self.early_exit = False
@@ -96,6 +108,18 @@ class Batch:
         done = (i for i in reversed(range(len(self.entries))) if self.entries[i].state == "done")
         return next((i for i in done if self.entries[i].error is None), None)
 
+    @property
+    def has_written(self) -> bool:
+        """Whether an operation that writes is done."""
+        reading = {"get_list", "get_instance"}
+        return any(each.state == "done" and each.planned.action not in reading for each in self.entries)
+
+    def restore(self, index: int, told: bytes, state: State) -> None:
+        """Take over what an earlier request did of this batch: its entry as JSON."""
+        self.entries[index].told, self.entries[index].state = told, state
+        if state == "failed":
+            self.failed_operation = index
+
     async def run(self) -> None:
         """Run the plan to its end.
 
@@ -104,11 +128,15 @@ class Batch:
         batch runs once.
         """
         self.ends = time.monotonic() + self.request.timeout
-        if self.atomic:
+        if self.dry_run:
+            await check_trial(self.plan, self.request.timeout)
+        elif self.atomic:
             await check_atomic(self.plan, self.request.timeout)
         try:
             await self._send(signals.batch_started)
-            if self.atomic:
+            if self.dry_run:
+                await Trial(self).run()
+            elif self.atomic:
                 await Transaction(self).run()
             else:
                 await self._run_each()
@@ -116,6 +144,8 @@ class Batch:
                 self._progress(len(self.plan))
         except ExitEarly:
             self.leave()
+        if self.dry_run:
+            return
         last = self.last_operation
         await self._send(
             signals.batch_finished,
@@ -156,20 +186,28 @@ class Batch:
         return self.continue_on_error or any(vote for _receiver, vote in votes)
 
     async def _run_each(self) -> None:
-        for index in range(len(self.plan)):
+        for index, entry in enumerate(self.entries):
+            if entry.told is not None:
+                continue
             self.advance(index)
             try:
-                await self._run_one(self.entries[index])
-            except ExitEarly:
+                await self._run_one(index, entry)
+            except (ExitEarly, IdempotencyKeyInUseError):
                 raise
             except Exception as error:
-                self.entries[index].failed(error)
+                entry.failed(error)
                 if not await self.goes_on(error):
                     raise
+                if self.journal is not None and self.journal.together and entry.told is None:
+                    await self.journal.note_failure(index, entry)
 
-    async def _run_one(self, entry: Entry) -> None:
-        if time.monotonic() >= self.ends:
+    async def _run_one(self, index: int, entry: Entry) -> None:
+        left = self.ends - time.monotonic()
+        if left <= 0:
             raise StorageTimeoutError("The batch ran out of time.")
+        if self.journal is not None and self.journal.together:
+            await self.journal.perform(self, index, left)
+            return
         resource, operation = entry.planned.resource, entry.planned.operation(self.handler)
         try:
             await resource.start(operation)
@@ -190,6 +228,7 @@ class Batch:
             handler=self.handler,
             atomic=self.atomic,
             continue_on_error=self.continue_on_error,
+            dry_run=self.dry_run,
             switches=self.request.switches,
             **payload,
         )

@@ -27,12 +27,13 @@ from bzz.errors import (
     ValidationError,
 )
 from bzz.resource import Operation, Outcome, overridden
+from bzz.resource.unit import can_join
 from bzz.storage.errors import has_label
 
 if TYPE_CHECKING:
     from bzz.batch.runner import Batch
 
-__all__ = ["Transaction", "check_atomic"]
+__all__ = ["Transaction", "check_atomic", "obstacles"]
 
 logger = logging.getLogger("bzz.batch")
 
@@ -45,30 +46,38 @@ async def check_atomic(plan: Sequence[PlannedOperation], seconds: float) -> None
     """
     if not plan:
         return
-    first = plan[0].resource.store
-    errors = [FieldError(each.pointer, why) for each in plan if (why := _obstacle(each, first))]
+    errors = obstacles(plan)
     if errors:
         raise ValidationError(errors)
     for resource in dict.fromkeys(each.resource for each in plan):
         await resource.store.prepare()
     try:
-        async with first.transaction(seconds):
+        async with plan[0].resource.store.transaction(seconds):
             pass
     except TransactionsUnsupportedError as error:
         raise ValidationError([FieldError("/atomic", error.detail)]) from error
 
 
-def _obstacle(planned: PlannedOperation, first: Any) -> str | None:
-    schema, meta = planned.resource.schema, planned.resource.model._meta  # type: ignore[attr-defined]
+def obstacles(plan: Sequence[PlannedOperation], *, dry_run: bool = False) -> list[FieldError]:
+    """Return what keeps operations out of one transaction, with a pointer to each of them.
+
+    A dry run does not carry out what a model does itself when it is deleted.
+    """
+    first = plan[0].resource.store
+    return [FieldError(each.pointer, why) for each in plan if (why := _obstacle(each, first, dry_run))]
+
+
+def _obstacle(planned: PlannedOperation, first: Any, dry_run: bool) -> str | None:
     writes = planned.action not in {"get_list", "get_instance"}
     if planned.resource.store.driver().client is not first.driver().client:
         return "an atomic batch reaches one MongoDB; this is on another connection than the first operation"
-    if planned.action == "delete_instance" and overridden.deletes_itself(schema):
+    deletes = planned.action == "delete_instance" and not dry_run
+    if deletes and overridden.deletes_itself(planned.resource.schema):
         return (
             f"deleting a {planned.resource.name} involves its own delete(), delete rules, signals or files, "
             "which cannot join a transaction"
         )
-    if writes and (meta.get("max_documents") or meta.get("max_size") or meta.get("timeseries")):
+    if writes and not can_join(planned.resource):
         return "MongoDB does not write to a capped or time series collection in a transaction"
     return None
 
@@ -118,6 +127,8 @@ class Transaction:
                 continue
 
     async def _attempt(self, session: Any) -> None:
+        if self.batch.journal is not None:
+            await self.batch.journal.begin(session)
         for index in self.outcomes:
             self.batch.entries[index].undone()
         self.outcomes.clear()
@@ -129,6 +140,8 @@ class Transaction:
                     self.batch.advance(index)
                     await self._step(index, session)
             self.batch.position = None
+            if self.batch.journal is not None:
+                await self.batch.journal.keep(self.batch, session)
             await sent.flush()
 
     async def _step(self, index: int, session: Any) -> None:
@@ -150,7 +163,7 @@ class Transaction:
             operation, data = self.started[index]
             operation.data = copy.deepcopy(data)
         else:
-            operation = planned.operation(self.batch.handler)
+            operation = planned.operation(self.batch.handler, dry_run=self.batch.dry_run)
             self.started[index] = operation, planned.body
             operation.session = session
             await planned.resource.start(operation)

@@ -6,6 +6,7 @@ in quotes; without quotes it is taken as well, as many servers do and clients se
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -14,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from tornado.httputil import HTTPServerRequest
 
-from bzz.errors import HeaderError, TransactionsUnsupportedError
+from bzz.errors import ExitEarly, HeaderError, TransactionsUnsupportedError
 from bzz.http.problem_handler import problem_of
 from bzz.resource.idempotency import Idempotency, Once
 from bzz.resource.unit import Unit, can_join
@@ -25,10 +26,11 @@ __all__ = [
     "KEY_PATTERN",
     "REPLAYED",
     "Idempotency",
+    "give",
     "idempotency_key",
     "idempotent",
     "once",
-    "replay",
+    "required_key",
 ]
 
 HEADER = "Idempotency-Key"
@@ -96,13 +98,22 @@ def _digest(*parts: str | bytes) -> bytes:
     return digest.digest()
 
 
-def replay(handler: Any, answer: Answer) -> None:
-    """Answer with what was kept, and say so."""
+def required_key(request: HTTPServerRequest, settings: Idempotency) -> str | None:
+    """Return the key of a request, None if it has none and needs none; raises HeaderError."""
+    key = idempotency_key(request)
+    if key is None and settings.required:
+        raise HeaderError(HEADER, f"{HEADER} is required here: a text that no other request has.")
+    return key
+
+
+def give(handler: Any, answer: Answer, *, kept: bool) -> None:
+    """Write an answer to a handler, and say so if it was ``kept`` from an earlier request."""
     handler.set_status(answer.status)
     handler.clear_header("Content-Type")
     for name, value in answer.headers:
         handler.set_header(name, value)
-    handler.set_header(REPLAYED, "true")
+    if kept:
+        handler.set_header(REPLAYED, "true")
     if answer.body:
         handler.write(answer.body)
 
@@ -125,19 +136,17 @@ def idempotent(method: _Method) -> _Method:
 
 
 async def _run(handler: Any, settings: Idempotency, method: Callable[[], Awaitable[None]]) -> None:
-    key = idempotency_key(handler.request)
-    if handler.is_dry_run:  # there is nothing to be done twice
+    key = None if handler.is_dry_run else required_key(handler.request, settings)
+    if key is None:  # there is nothing to be done twice
         await method()
         return
-    if key is None:
-        raise HeaderError(HEADER, f"{HEADER} is required here: a text that no other request has.")
     try:
         together = can_join(handler.resource)
         answer, kept = await _attempt(handler, settings, key, method, together=together)
     except TransactionsUnsupportedError:
         answer, kept = await _attempt(handler, settings, key, method, together=False)
     if kept:
-        replay(handler, answer)
+        give(handler, answer, kept=True)
 
 
 async def _attempt(
@@ -157,9 +166,13 @@ async def _attempt(
         await first.keep(answer, unit.session)
         return answer
 
-    if together:
-        return await first.run(lambda: unit.transact(store, work, settings.timeout))
-    return await first.run(lambda: unit.alone(work))
+    async def run() -> Answer:
+        answer = await (unit.transact(store, work, settings.timeout) if together else unit.alone(work))
+        with contextlib.suppress(ExitEarly):  # here there is no batch that could end
+            await unit.complete()
+        return answer
+
+    return await first.run(run)
 
 
 class _Blank:

@@ -12,6 +12,7 @@ import tornado.web
 from bzz import errors
 from bzz.http import problem
 from bzz.http.gate import Gate
+from bzz.http.lean import LeanHandler
 from bzz.http.rate_limit import Quota
 
 __all__ = ["STATUS", "ProblemHandler", "problem_at", "problem_of"]
@@ -42,7 +43,7 @@ STATUS: tuple[tuple[type[errors.BzzError], int, str], ...] = (
 )
 
 
-class ProblemHandler(tornado.web.RequestHandler):
+class ProblemHandler(LeanHandler):
     """A handler whose every error answer is a problem (RFC 9457); on its own it answers 404 to everything.
 
     ``gate`` holds what concerns requests before they are looked at: cross-origin rules and a rate limit. A
@@ -131,8 +132,11 @@ def _status(error: BaseException) -> int | None:
     return next((status for kind, status, _name in STATUS if isinstance(error, kind)), None)
 
 
-def problem_of(error: BaseException) -> tuple[int, bytes]:
-    """Return the status and the problem that an error is as the answer to a request of its own."""
+def problem_of(error: BaseException, **more: Any) -> tuple[int, bytes]:
+    """Return the status and the problem that an error is as the answer to a request of its own.
+
+    ``more`` are extension members besides those that the error has.
+    """
     if isinstance(error, tornado.web.Finish):
         # It says that a receiver wrote the whole answer; inside something larger that is a plain refusal.
         error = errors.Veto()
@@ -140,7 +144,7 @@ def problem_of(error: BaseException) -> tuple[int, bytes]:
     if status is None:
         status = error.status_code if isinstance(error, tornado.web.HTTPError) else 500
     detail, kind, members = _described(error)
-    return status, problem.problem(status, detail, kind=kind, **members)
+    return status, problem.problem(status, detail, kind=kind, **members, **more)
 
 
 def problem_at(index: int, error: BaseException) -> tuple[int, bytes]:

@@ -7,7 +7,7 @@ What a client sends is checked for its shape here, and for what it may cost: a J
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jsonpatch
@@ -17,7 +17,7 @@ from bzz.errors import BodyError, PatchConflictError
 from bzz.model.body import MAX_DEPTH
 from bzz.model.refusal import shorten
 
-__all__ = ["MAX_COPIED", "MAX_OPERATIONS", "apply_operations", "merge", "same_json"]
+__all__ = ["MAX_COPIED", "MAX_OPERATIONS", "apply_operations", "faults", "merge", "same_json"]
 
 MAX_OPERATIONS = 1000
 MAX_COPIED = 100_000  # values that the copies of one patch may have in all
@@ -95,10 +95,20 @@ def _check_shape(operations: Any) -> None:
         raise BodyError("A JSON Patch is an array of operations.")
     if len(operations) > MAX_OPERATIONS:
         raise BodyError(f"A JSON Patch has at most {MAX_OPERATIONS} operations here.")
+    for position, why in faults(operations):
+        raise BodyError(f"Operation {position} of the patch {why}.")
+
+
+def faults(operations: Sequence[Any]) -> Iterator[tuple[int, str]]:
+    """Yield what is wrong with the shape of a JSON Patch: the position of an operation, and why it is none.
+
+    >>> list(faults([{"op": "remove", "path": "/a"}, {"op": "add", "path": "/b"}]))
+    [(1, 'has no "value"')]
+    """
     for position, operation in enumerate(operations):
         why = _fault(operation)
         if why is not None:
-            raise BodyError(f"Operation {position} of the patch {why}.")
+            yield position, why
 
 
 def _fault(operation: Any) -> str | None:

@@ -105,6 +105,8 @@ class Once:
         self.wait = wait
         self.token = ObjectId()
         self.claimed = False
+        #: Whether parts of the work are done and kept; then the key stays with this request.
+        self.partial = False
         self._refused = refused
         self._session: Any = None
 
@@ -196,7 +198,10 @@ class Once:
         if self.claimed and (self.seconds is not None or self._refused(error)):
             # Out of reach: the time of the claim will be over some day.
             with contextlib.suppress(BzzError):
-                await self.receipts.release(self.name, self.token)
+                if self.partial:
+                    await self.receipts.lapse(self.name, self.token)
+                else:
+                    await self.receipts.release(self.name, self.token)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

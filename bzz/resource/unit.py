@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from bzz.delivery.commit import deferring
-from bzz.errors import ExitEarly
 from bzz.resource.operation import Operation, Outcome
 from bzz.resource.resource import Resource
 from bzz.storage import Store
@@ -54,7 +52,7 @@ class Unit:
         return outcome
 
     async def transact(self, store: Store, work: Callable[[], Awaitable[T]], seconds: float) -> T:
-        """Do the work in one transaction, commit, tell of it, and return what the work returned."""
+        """Do the work in one transaction, commit, and return what the work returned."""
 
         async def attempt(session: Any) -> T:
             self.session = session
@@ -71,7 +69,6 @@ class Unit:
                 await self._fail()
                 raise
             await deferred.flush()
-            await self._complete()
         return result
 
     async def alone(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -83,16 +80,14 @@ class Unit:
         except BaseException:
             await self._fail()
             raise
-        await self._complete()
         return result
 
-    async def _complete(self) -> None:
+    async def complete(self) -> None:
+        """Tell of all that was done; everybody is told, then the first error is raised."""
         first: Exception | None = None
         for (resource, operation, _data), outcome in zip(self._started, self._outcomes, strict=True):
             try:
-                # There is no batch that could end early.
-                with contextlib.suppress(ExitEarly):
-                    await resource.complete(operation, outcome)
+                await resource.complete(operation, outcome)
             except Exception as error:
                 first = first or error
         if first is not None:

@@ -145,6 +145,10 @@ class Receipts:
         claimed = {"_id": name, "token": token, "state": "claimed"}
         await self._run(lambda receipts: receipts.delete_one(claimed))
 
+    async def lapse(self, name: str, token: ObjectId) -> None:
+        """Let the time of a claim be over: parts of the work are done, and the same request may go on."""
+        await self._change({"_id": name, "token": token, "state": "claimed"}, {"$set": {"lease_ms": 0}})
+
     # The parts of a piece of work ---------------------------------------------------------------------------
 
     async def record(self, name: str, position: int, part: bytes, session: Any = None) -> None:
