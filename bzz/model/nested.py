@@ -126,7 +126,7 @@ def _property_of(spec: FieldSpec) -> Property | None:
 
 
 def properties(schema: Schema) -> Mapping[str, Property]:
-    """Return the properties of a class that are resources, by name; those of its subclasses are among them."""
+    """Return the properties of a class, and of those below it, that are resources, by name."""
     found: dict[str, Property] = {}
     for each in _classes(schema):
         for name, spec in each.fields.items():
