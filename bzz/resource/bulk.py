@@ -72,6 +72,11 @@ class Bulk:
         self._over: Exception | None = None
 
     @property
+    def outage(self) -> Exception | None:
+        """Why nothing more was tried, if MongoDB is out of reach."""
+        return self._over if isinstance(self._over, StorageUnavailableError) else None
+
+    @property
     def left(self) -> float:
         """The seconds that are left for all of it."""
         return self._ends - time.monotonic()

@@ -62,10 +62,11 @@ class Listing:
             max_per_page=self.options.max_per_page,
             rules=self.rules,
         )
-        page = await self._page(query, operation, whole=whole)
+        page = await self.page(query, operation, whole=whole)
         return Outcome(items=list(page.items), page=page)
 
-    async def _page(self, query: ListQuery, operation: Operation, *, whole: bool) -> Page:
+    async def page(self, query: ListQuery, operation: Operation, *, whole: bool) -> Page:
+        """Read the documents that a query asks for, and what they refer to."""
         session = operation.session
         scope = await self.documents.scope(operation)
         matching = both(scope.filter, query.filter)

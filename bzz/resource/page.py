@@ -13,7 +13,7 @@ from bzz import model as typed
 from bzz.model import Link, ListQuery, Schema, Stored
 from bzz.resource.view import View
 
-__all__ = ["Page", "render_page"]
+__all__ = ["Page", "render_lines", "render_page"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +75,31 @@ async def render_page(view: View, page: Page) -> bytes:
     return _render(view, page, query)
 
 
+async def render_lines(view: View, page: Page) -> bytes:
+    """Write the documents of a page as JSON, each on a line of its own."""
+    query = page.query
+    assert query is not None
+    if view.is_own or any("to_dict" in each.schema.overrides for each in _all(query.links.values())):
+        return await asyncio.to_thread(_render_lines, view, page, query)
+    return _render_lines(view, page, query)
+
+
+def _render_lines(view: View, page: Page, query: ListQuery) -> bytes:
+    return b"".join([typed.dump(each) + b"\n" for each in _encoded(view, page, query)])
+
+
 def _render(view: View, page: Page, query: ListQuery) -> bytes:
+    return typed.dump(_encoded(view, page, query))
+
+
+def _encoded(view: View, page: Page, query: ListQuery) -> list[Any]:
     encoded = [view.encode(stored) for stored in page.items]
     for link in query.links.values():
         assert page.encode is not None
         link.fill(encoded, page.encode)
     if query.projection is not None:
         encoded = [query.projection.cut(each) for each in encoded]
-    return typed.dump(encoded)
+    return encoded
 
 
 def _all(links: Iterable[Link]) -> Iterable[Link]:

@@ -19,6 +19,7 @@ from tornado import httputil
 from tornado.http1connection import HTTP1Connection
 
 from bzz.http import problem
+from bzz.http.ndjson import NDJSON
 from bzz.server.access import Entry
 from bzz.server.stream import ClientStream
 
@@ -29,6 +30,7 @@ __all__ = ["Exchange", "raw_refusal"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGITS = re.compile(r"[0-9]+")
+_LONGEST_STREAM = 10**17
 
 
 class Exchange(httputil.HTTPMessageDelegate):
@@ -46,6 +48,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.remote = ""
         self.received = 0
         self.counted = False
+        self.streams = False
         self.started = 0.0
         self.late: asyncio.TimerHandle | None = None
 
@@ -70,8 +73,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.front.in_flight += 1
         self.counted = True
         if "Content-Length" in headers or "Transfer-Encoding" in headers:
-            timeout = self.front.limits.body_timeout
-            self.late = asyncio.get_running_loop().call_later(timeout, self._body_is_late)
+            self._start_clock()
         self.inner = self.front.hand_on(self.server_conn, self.answer)
         result = self.inner.headers_received(start_line, headers)
         # Behind a trusted proxy the application's side has just put in the client's address.
@@ -81,11 +83,27 @@ class Exchange(httputil.HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Pass a part of the body on, while the whole is within its limit."""
         self.received += len(chunk)
+        if self.streams:
+            return self._pass_on(chunk)
         if self.received > self.front.limits.max_body_size:
             self._body_too_large()
             return None
         assert self.inner is not None
         return self.inner.data_received(chunk)
+
+    def accept_stream(self) -> None:
+        """Let the body be as long as it is, for an application that keeps none of it; only keep it coming."""
+        self.streams = True
+        self._start_clock()
+
+    async def _pass_on(self, chunk: bytes) -> None:
+        assert self.inner is not None
+        self._stop_clock()  # the time that the application takes is not the client's
+        taken = self.inner.data_received(chunk)
+        if taken is not None:
+            await taken
+        if not self.stream.closed():
+            self._start_clock()
 
     def finish(self) -> None:
         """The request is complete."""
@@ -133,7 +151,9 @@ class Exchange(httputil.HTTPMessageDelegate):
             detail = "Transfer-Encoding must be 'chunked' and alone, without Content-Length."
         elif length is not None and (sizes := set(re.split(r",[ \t]*", length))) and not _one_size(sizes):
             detail = "Content-Length must be one number."
-        elif length is not None and _over(sizes.pop(), self.front.limits.max_body_size):
+        elif length is not None and _over(size := sizes.pop(), self.front.limits.max_body_size):
+            if not _over(size, _LONGEST_STREAM) and _is_stream(headers):
+                return None  # without an application that takes it as one, it is refused when it arrives
             detail = ""
         else:
             return None
@@ -175,6 +195,11 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.answer.write_headers(line, fields, b"" if self.start_line.method == "HEAD" else body)
         self.answer.finish()
 
+    def _start_clock(self) -> None:
+        self._stop_clock()
+        timeout = self.front.limits.body_timeout
+        self.late = asyncio.get_running_loop().call_later(timeout, self._body_is_late)
+
     def _stop_clock(self) -> None:
         if self.late is not None:
             self.late.cancel()
@@ -195,6 +220,10 @@ class Answer(httputil.HTTPConnection):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.connection, name)
+
+    def accept_stream(self) -> None:
+        """Tell the server that the application takes the body as a stream; see :class:`bzz.server.Limits`."""
+        self.exchange.accept_stream()
 
     def write_headers(
         self,
@@ -246,6 +275,10 @@ def _refusal_headers(body: bytes) -> dict[str, str]:
 
 def _one_size(sizes: set[str]) -> bool:
     return len(sizes) == 1 and all(_DIGITS.fullmatch(size) for size in sizes)
+
+
+def _is_stream(headers: httputil.HTTPHeaders) -> bool:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == NDJSON
 
 
 def _over(size: str, limit: int) -> bool:

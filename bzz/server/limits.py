@@ -13,7 +13,10 @@ class Limits:
 
     ``idle_timeout`` bounds three waits: for the next request on an open connection, for the headers of a
     request to be complete, and for a client that does not read its answer. ``body_timeout`` bounds the
-    arrival of one body. ``max_in_flight`` counts the requests that one process works on at a time.
+    arrival of one body. A body of NDJSON that a resource takes as a stream is not bounded as a whole: there
+    ``body_timeout`` bounds the wait for more of it, and its lines have a limit of their own
+    (:data:`bzz.http.upload.MAX_LINE`). ``max_in_flight`` counts the requests that one process works on at
+    a time.
     """
 
     max_body_size: int = 1024 * 1024
