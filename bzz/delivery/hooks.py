@@ -109,6 +109,16 @@ class Hooks:
             self._signals[event] = found
         return found
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody listens in this circle or around it; who only listens to signals by name does not."""
+        circle: Hooks | None = self
+        while circle is not None:
+            if circle._signals and any(each.receivers for each in circle._signals.values()):
+                return False
+            circle = circle.outer
+        return True
+
     def heard(self, event: str) -> list[tuple[object, Signal]]:
         """Return ``(owner, signal)`` of each circle that has listeners, in the order in which they hear."""
         circle: Hooks | None = self

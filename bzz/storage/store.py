@@ -208,6 +208,11 @@ class Store:
 
     # How a call runs ---------------------------------------------------------------------------------------
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether :meth:`prepare` has nothing left to do."""
+        return preparation.is_prepared(self.model)
+
     async def prepare(self) -> None:
         """Wait until the collection and the indexes of the model exist, as mongoengine makes them.
 
