@@ -12,7 +12,6 @@ model has a ``save()`` or ``delete()`` of its own, is written one by one.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from bzz.resource import overridden
 from bzz.resource.bulk_item import Breath, Item
 from bzz.resource.operation import Action, DataKind, Operation
 from bzz.resource.resource import Resource
-from bzz.storage.bulk import PIECE, insert_all
+from bzz.storage.bulk import PIECE, insert_all, insert_each
 
 __all__ = ["Bulk", "BulkRequest", "Creation", "Handling"]
 
@@ -249,13 +248,8 @@ class Creation(Bulk):
         await self._complete([item for item in planned if item.error is None])
 
     async def _insert(self, items: Sequence[Item]) -> None:
-        # The store sends what is inserted at the same time together, and each learns of its own error.
-        store = self.resource.store
         documents = [item.outcome.after for item in items if item.outcome and item.outcome.after]
-        results = await asyncio.gather(*map(store.insert, documents), return_exceptions=True)
-        for item, result in zip(items, results, strict=True):
-            if isinstance(result, Exception):
-                await item.fail(self.resource.named(result))
-                self.note_outage(result)
-            elif result is not None:
-                raise result
+        for item, error in zip(items, await insert_each(self.resource.store, documents), strict=True):
+            if error is not None:
+                await item.fail(self.resource.named(error))
+                self.note_outage(error)

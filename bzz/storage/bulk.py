@@ -1,4 +1,4 @@
-"""Many writes of one transaction in few commands.
+"""Many writes in few commands: of one transaction, or each for itself.
 
 They go in pieces of at most 1000, so that no command takes long. MongoDB gives a transaction up at the first
 write that it refuses: nothing is sent after that, and only that one is told of. A write conflict is no such
@@ -20,7 +20,7 @@ from bzz.errors import BzzError, FieldError, ValidationError
 from bzz.storage.errors import ENCODING_ERRORS, translate, translate_write
 from bzz.storage.store import Store, Stored
 
-__all__ = ["PIECE", "Refusal", "delete_all", "insert_all", "update_all"]
+__all__ = ["PIECE", "Refusal", "delete_all", "insert_all", "insert_each", "update_all"]
 
 #: The most documents that one command writes.
 PIECE = 1000
@@ -35,6 +35,31 @@ class Refusal(NamedTuple):
 
     position: int
     error: BzzError
+
+
+async def insert_each(store: Store, documents: Sequence[Stored]) -> list[BzzError | None]:
+    """Store new documents without a transaction, each as far as that goes; return the error of each, or None.
+
+    An ``_id`` is added to each that has none. A time series gets them one by one: it knows no unique key by
+    which one could tell what of a command that failed is stored.
+    """
+    await store._ready(None)
+    results: list[BzzError | None] = []
+    for start in range(0, len(documents), PIECE):
+        piece = documents[start : start + PIECE]
+        if store._may_gather:
+            results += await store._current().inserts.insert_many(piece)
+        else:
+            results += [await _insert_one(store, each) for each in piece]
+    return results
+
+
+async def _insert_one(store: Store, stored: Stored) -> BzzError | None:
+    try:
+        await store.insert(stored)
+    except BzzError as error:
+        return error
+    return None
 
 
 async def insert_all(store: Store, documents: Sequence[Stored], session: Any) -> Refusal | None:

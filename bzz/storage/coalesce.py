@@ -8,6 +8,7 @@ error, and what fails as a whole is done again one by one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -162,6 +163,33 @@ class InsertCoalescer:
             await self._insert(stored)  # which knows how to say so
         else:
             await self._lanes.together(None, raw, len(raw))
+
+    async def insert_many(self, documents: Sequence[Stored]) -> list[BzzError | None]:
+        """Store new documents in one command; return the error of each that is not stored.
+
+        They should be no more than go into one command (:data:`bzz.storage.lanes.MAX_COUNT`).
+        """
+        loop = asyncio.get_running_loop()
+        results: list[Any] = [None] * len(documents)
+        requests: list[Waiting[bytes]] = []
+        for position, stored in enumerate(documents):
+            key = stored.setdefault("_id", ObjectId())
+            try:
+                raw = bson.encode({"_id": key, **stored}, codec_options=self._options)
+            except ENCODING_ERRORS as error:
+                results[position] = translate(error)
+                continue
+            results[position] = loop.create_future()
+            requests.append(Waiting(raw, results[position], len(raw)))
+        if requests:
+            await self._lanes.straight(self._send(requests))
+        for position, each in enumerate(results):
+            if isinstance(each, asyncio.Future):
+                try:
+                    results[position] = await each
+                except BzzError as error:
+                    results[position] = error
+        return results
 
     async def _insert(self, stored: Any) -> None:
         await self._run(lambda collection: collection.insert_one(stored))
