@@ -27,8 +27,8 @@ from bzz.health import HealthHandler, ReadyHandler
 from bzz.http.cors import Cors
 from bzz.http.gate import Gate
 from bzz.http.nested import is_nested
-from bzz.http.nested import is_nested
 from bzz.http.rate_limit import RateLimit
+from bzz.http.upload import is_upload
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
 from bzz.openapi import (
     AssetHandler,
@@ -185,8 +185,7 @@ class Api:
                         rule.kwargs["resource"], rule.handler_class, rule.kwargs["path"], rule.kwargs["gate"]
                     )
                     for rule in self._rules
-                    if not is_nested(rule)
-                    if not is_nested(rule)
+                    if not (is_nested(rule) or is_upload(rule))
                 ],
                 batch=self._batch_terms(),
                 health=self._health,

@@ -199,7 +199,7 @@ class MongoEngineRestHandler(ProblemHandler):
 
     async def get(self, key: str | None = None) -> None:
         """Answer with a page of the collection, or with one document."""
-        if key is None and self.resource.options.ndjson:
+        if key is None and self.resource.streams:
             self.add_header("Vary", "Accept")
             if prefers_ndjson(self.request):
                 await send_list(self)
@@ -221,7 +221,7 @@ class MongoEngineRestHandler(ProblemHandler):
     async def post(self, key: str | None = None) -> None:
         """Create a document and answer 201 with it, its URL and its key."""
         refuse_arguments(self.request)
-        data = read_body(self.request, many=self.resource.options.max_bulk > 0)
+        data = read_body(self.request, many=self.resource.takes_many)
         if isinstance(data, Many):
             await create_many(self, data)
             return

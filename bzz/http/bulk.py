@@ -72,7 +72,7 @@ async def create_many(handler: Any, bodies: Sequence[Any]) -> None:
             dry_run=wanted.dry_run,
         ),
     )
-    await bulk.run()
+    bulk = await _run(handler, bulk)
     status = 201 if bodies and not wanted.dry_run else 200
     await _answer(handler, bulk, wanted, status)
 
@@ -104,7 +104,7 @@ async def change_many(handler: Any) -> None:
             dry_run=wanted.dry_run,
         ),
     )
-    await bulk.run()
+    bulk = await _run(handler, bulk)
     await _answer(handler, bulk, wanted._replace(applied=f"{wanted.applied}, max-affected={most}"), 200)
 
 
@@ -117,6 +117,14 @@ def _max_affected(request: HTTPServerRequest) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise HeaderError("Prefer", "max-affected must be a whole number, 0 or above.")
     return int(text)
+
+
+async def _run(handler: Any, bulk: Any) -> Any:
+    """Carry it out; under an ``Idempotency-Key`` as a part of what is done once."""
+    if handler.unit is not None:
+        return await handler.unit.join(bulk)
+    await bulk.run()
+    return bulk
 
 
 # The answer -------------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class Bulk:
         self._ends = time.monotonic() + resource.options.bulk_timeout
         #: Why nothing more is tried.
         self._over: Exception | None = None
+        self._is_prepared = False
 
     @property
     def outage(self) -> Exception | None:
@@ -86,12 +87,15 @@ class Bulk:
         Raises BulkError where it cannot be done as asked, of which BulkItemsError is for items of a strict
         one that failed; nothing is stored then. Any other error concerns the whole, too.
         """
-        if not self.request.dry_run:
-            await self.resource.store.prepare()
+        await self._begin()
         if self.request.handling == "strict":
             await self._strict()
         else:
             await self._lenient()
+
+    async def _begin(self) -> None:
+        if not self.request.dry_run:
+            await self.resource.store.prepare()
 
     def operation(self, **given: Any) -> Operation:
         """Make the operation of one item."""
@@ -117,11 +121,39 @@ class Bulk:
                     await self.resource.store.run_in_transaction(self._attempt, self.left)
                 await deferred.flush()
         except BaseException:
-            for item in self.items:
-                if item.error is None:
-                    await item.tell_failure()
+            await self.fail()
             raise
+        await self.complete()
+
+    async def within(self, session: Any) -> None:
+        """Do it as a part of a transaction of somebody else's, who then calls ``complete`` or ``fail``.
+
+        That may start over, and call this again. Without a session there is no transaction, and no bulk that
+        is all or nothing.
+        """
+        if self.request.handling != "strict":
+            raise BulkError("Only what is all or nothing can be done once: ask for handling=strict.")
+        if not self._is_prepared:
+            await self._begin()
+            await self._require_transactions()
+            if session is None:
+                raise BulkError("It cannot be all or nothing: it is done without a transaction.")
+            await self._prepare()
+            self._is_prepared = True
+        await self._write(session)
+        for item in self.items:
+            item.stored = True
+
+    async def complete(self) -> None:
+        """Tell of all that is done, once it is certain."""
         await self._complete(self.items)
+
+    async def fail(self) -> None:
+        """Tell that nothing is done; call it while the reason is being handled."""
+        for item in self.items:
+            item.stored = False
+            if item.error is None:
+                await item.tell_failure()
 
     async def _attempt(self, session: Any) -> None:
         with deferring() as sent:

@@ -56,10 +56,9 @@ class Change(Bulk):
         self._polygons: Sequence[str] = ()
         self._scope: Scope | None = None
 
-    async def run(self) -> None:
-        """Carry it out, see :meth:`Bulk.run`; AffectedError and QueryError come before any write."""
+    async def _begin(self) -> None:
         await self._compile()
-        await super().run()
+        await super()._begin()
 
     def _obstacle(self) -> str | None:
         if self._deletes and overridden.deletes_itself(self.resource.schema):

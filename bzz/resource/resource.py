@@ -39,7 +39,14 @@ _AFTER: dict[Action, str] = {each: f"post_{each}" for each in get_args(Action)}
 
 
 class Resource:
-    """A model that can be reached: its schema, its store, its options and who hears of it."""
+    """A model that can be reached: its schema, its store, its options and who hears of it.
+
+    ``takes_many``: an array creates as many documents as it has items. ``streams``: lists and what is created
+    may be NDJSON.
+    """
+
+    takes_many = False
+    streams = False
 
     def __init__(
         self,
@@ -56,6 +63,8 @@ class Resource:
         self.schema = Schema.of(model)
         self.store = Store(model, client=client, timeout=self.options.timeout)
         self.hooks = hooks or Hooks(owner=self)
+        self.takes_many = self.options.max_bulk > 0
+        self.streams = self.options.ndjson
         self.idempotency = settings(self.options.idempotency)
         #: The resources that this one lives with, by name; what it expands is shown as they show it.
         self.siblings: Mapping[str, Resource] = {name: self}
@@ -79,6 +88,11 @@ class Resource:
 
     def _peers(self) -> Iterable[Documents]:
         return [each._documents for each in self.siblings.values()]
+
+    @property
+    def parts(self) -> tuple[Resource, ...]:
+        """The resources whose documents its operations may write."""
+        return (self,)
 
     def __repr__(self) -> str:
         return f"<Resource {self.name!r} of {self.model.__name__}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bzz.delivery.commit import deferring
 from bzz.resource.operation import Operation, Outcome
@@ -15,11 +15,26 @@ __all__ = ["Unit", "can_join"]
 
 T = TypeVar("T")
 
+# What mongoengine calls capped and time series collections, which MongoDB does not write in a transaction.
+_UNJOINABLE = ("max_documents", "max_size", "timeseries")
+
 
 def can_join(resource: Resource) -> bool:
-    """Tell whether MongoDB writes to the collection of a resource in a transaction at all."""
-    meta = resource.model._meta  # type: ignore[attr-defined]
-    return not (meta.get("max_documents") or meta.get("max_size") or meta.get("timeseries"))
+    """Tell whether all that a resource writes can be in one transaction of one MongoDB."""
+    client = resource.store.driver().client
+    return all(
+        each.store.driver().client is client
+        and not any(each.model._meta.get(kind) for kind in _UNJOINABLE)  # type: ignore[attr-defined]
+        for each in resource.parts
+    )
+
+
+class Part(Protocol):
+    """Many operations that are written together: in an attempt, told of as done, told of as failed."""
+
+    async def within(self, session: Any) -> None: ...
+    async def complete(self) -> None: ...
+    async def fail(self) -> None: ...
 
 
 class Unit:
@@ -34,6 +49,14 @@ class Unit:
         self.session: Any = None
         self._started: list[tuple[Resource, Operation, Any]] = []
         self._outcomes: list[Outcome] = []
+        self._part: Part | None = None
+
+    async def join(self, part: Part) -> Part:
+        """Let many operations, which keep their own accounts, be a part; return it, or the one of before."""
+        if self._part is None:
+            self._part = part
+        await self._part.within(self.session)
+        return self._part
 
     async def run(self, resource: Resource, operation: Operation) -> Outcome:
         """Run an operation as a part of the work, up to what is told of it; that comes after the commit."""
@@ -85,6 +108,8 @@ class Unit:
     async def complete(self) -> None:
         """Tell of all that was done; everybody is told, then the first error is raised."""
         first: Exception | None = None
+        if self._part is not None:
+            await self._part.complete()
         for (resource, operation, _data), outcome in zip(self._started, self._outcomes, strict=True):
             try:
                 await resource.complete(operation, outcome)
@@ -94,5 +119,7 @@ class Unit:
             raise first
 
     async def _fail(self) -> None:
+        if self._part is not None:
+            await self._part.fail()
         for resource, operation, _data in self._started:
             await resource.fail(operation)
