@@ -6,7 +6,7 @@ network) to print it. A class or a field with a ``validate`` of its own is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pymongo.errors
@@ -46,11 +46,23 @@ def check_document(document: Any, pointer: str, errors: list[FieldError]) -> Non
         return
     if cls.clean is not BaseDocument.clean:
         attempt(document.clean, pointer, errors, document)
+    data = document._data
+    for name, spec in _specs_of(document):
+        value = data.get(name)
+        if value is not None:
+            spec.validate(value, pointer + spec.pointer, errors)
+        elif spec.required:
+            check_field(spec, None, pointer + spec.pointer, errors)
+
+
+def _specs_of(document: Any) -> Iterable[tuple[str, FieldSpec]]:
+    """Return the fields of a document with their names, those that only this one has included."""
+    cls = type(document)
     schema = Schema.of(cls)
-    for name in document._fields_ordered:
-        if name != "_cls":
-            spec = schema.fields.get(name) or Schema.untyped(name)
-            check_field(spec, document._data.get(name), pointer + spec.pointer, errors)
+    if not schema.dynamic:
+        return schema.fields.items()
+    names = [name for name in document._fields_ordered if name != "_cls"]
+    return [(name, schema.fields.get(name) or Schema.untyped(name)) for name in names]
 
 
 def check_field(spec: FieldSpec, value: Any, pointer: str, errors: list[FieldError]) -> None:
@@ -63,11 +75,9 @@ def check_field(spec: FieldSpec, value: Any, pointer: str, errors: list[FieldErr
 
 def check_stored(document: Any, pointer: str, errors: list[FieldError]) -> None:
     """Collect what MongoDB cannot keep of a document that its own ``validate`` accepts."""
-    schema = Schema.of(type(document))
-    for name in document._fields_ordered:
+    for name, spec in _specs_of(document):
         value = document._data.get(name)
-        if value is not None and name != "_cls":
-            spec = schema.fields.get(name) or Schema.untyped(name)
+        if value is not None:
             spec.check(value, pointer + spec.pointer, errors)
 
 

@@ -149,10 +149,11 @@ def decode_object(schema: Schema, obj: Mapping[str, Any], *, creating: bool) -> 
     assignments: Assignments = {}
     errors: list[FieldError] = []
     for name, value in obj.items():
-        known = schema.fields.get(name)
-        pointer = child("", name) if known is None else known.pointer
+        spec = schema.fields.get(name)
+        pointer = child("", name) if spec is None else spec.pointer
         try:
-            spec = _writable(schema, name, pointer, creating)
+            if spec is None or (creating and spec is schema.primary):
+                spec = _writable(schema, name, pointer, creating)
             assignments[(name,)] = spec.take(value, pointer)
         except ValidationError as error:
             errors.extend(error.errors)

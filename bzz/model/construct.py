@@ -7,18 +7,20 @@ of its own, and anybody who listens to mongoengine's ``pre_init`` or ``post_init
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bson import SON
+from bson import SON, ObjectId
 from mongoengine import EmbeddedDocument, fields, signals
 from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 
+from bzz.model.field import FieldSpec
 from bzz.model.schema import Schema
 
-__all__ = ["construct"]
+__all__ = ["construct", "filled"]
 
 _plans: dict[Schema, _Plan] = {}
 _put = object.__setattr__
@@ -27,8 +29,9 @@ _put = object.__setattr__
 class _Plan:
     """How the instances of one class are made.
 
-    ``direct`` has (name, field, has a default) for fields whose values go into ``_data`` as they are,
-    ``descriptors`` (name, field) for the others.
+    ``direct`` has (name, field, has a default) for fields whose values go into ``_data`` as they are, and
+    ``fill`` puts them there; ``descriptors`` has (name, field) for the others. ``filled`` are the fields
+    that may get a value although none was given.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -42,6 +45,9 @@ class _Plan:
                     self.direct.append((name, field, field.default is not None and not field.null))
                 else:
                     self.descriptors.append((name, field))
+        self.fill = _generate(model._class_name, self.direct)
+        empty = {name for name, _, has_default in self.direct if not has_default}
+        self.filled = [(name, spec) for name, spec in schema.fields.items() if name not in empty]
         self.displays = any(field.choices for field in model._fields.values())
         self.plain = (
             model.__init__ in (BaseDocument.__init__, EmbeddedDocument.__init__)
@@ -52,10 +58,43 @@ class _Plan:
             and all(inspect.getattr_static(model, name) is field for name, field in model._fields.items())
         )
 
+    @property
+    def constructs(self) -> bool:
+        """Whether nobody would miss the constructor of the class."""
+        return self.plain and not signals.pre_init.receivers and not signals.post_init.receivers
+
     @classmethod
     def of(cls, schema: Schema) -> _Plan:
         plan = _plans.get(schema)
         return plan if plan is not None else _plans.setdefault(schema, cls(schema))
+
+
+# Values that no document can own, of which most consist.
+_SCALARS = frozenset({str, int, float, bool, type(None), ObjectId, dt.datetime})
+
+
+def _generate(class_name: str, direct: list[tuple[str, Any, bool]]) -> Callable[..., None]:
+    """Write and compile the assignments to ``data`` of all direct fields: a third of the time of a loop.
+
+    The source holds names from the model (as literals) and nothing from anybody else.
+    """
+    lines = ["def fill(document, data, get):"]
+    namespace: dict[str, Any] = {"own": _own, "default_of": _default_of, "scalars": _SCALARS}
+    for number, (name, field, has_default) in enumerate(direct):
+        lines.append(f"    v = get({name!r})")
+        if has_default:
+            namespace[f"f{number}"] = field
+            lines.append(f"    if v is None: v = default_of(f{number})")
+        lines.append("    if v.__class__ not in scalars: own(document, v)")
+        lines.append(f"    data[{name!r}] = v")
+    lines.append("    return")
+    exec(compile("\n".join(lines), f"<fields of {class_name}>", "exec"), namespace)  # noqa: S102 - see above
+    fill: Callable[..., None] = namespace["fill"]
+    return fill
+
+
+def _default_of(field: Any) -> Any:
+    return field.default() if callable(field.default) else field.default
 
 
 def _is_direct(field: Any) -> bool:
@@ -69,7 +108,7 @@ def _is_direct(field: Any) -> bool:
 def construct(schema: Schema, values: Mapping[str, Any], *, created: bool) -> Any:
     """Make an instance of the class with these typed values of declared fields; defaults fill the rest."""
     plan = _Plan.of(schema)
-    if not plan.plain or signals.pre_init.receivers or signals.post_init.receivers:
+    if not plan.constructs:
         return schema.model(**values, __auto_convert=False, _created=created)
     model = schema.model
     document = model.__new__(model)
@@ -77,16 +116,8 @@ def construct(schema: Schema, values: Mapping[str, Any], *, created: bool) -> An
     _put(document, "_initialised", False)
     _put(document, "_created", True)
     _put(document, "_data", data)
-    _put(document, "_dynamic_fields", SON())
-    for name, field, has_default in plan.direct:
-        value: Any = values.get(name)
-        if value is None:
-            if has_default:
-                value = field.default() if callable(field.default) else field.default
-                _own(document, value)
-        elif not isinstance(value, (str, int, float)):
-            _own(document, value)
-        data[name] = value
+    _put(document, "_dynamic_fields", SON.__new__(SON))  # all of an empty one; its __init__ is half the time
+    plan.fill(document, data, values.get)
     for name, field in plan.descriptors:
         field.__set__(document, values[name] if name in values else field.__get__(document, model))
     _put(document, "_cls", schema.class_name)
@@ -98,6 +129,12 @@ def construct(schema: Schema, values: Mapping[str, Any], *, created: bool) -> An
     _put(document, "_initialised", True)
     _put(document, "_created", created)
     return document
+
+
+def filled(schema: Schema) -> Iterable[tuple[str, FieldSpec]]:
+    """Return the fields, with their names, that have a value in a new instance although none was given."""
+    plan = _Plan.of(schema)
+    return plan.filled if plan.constructs else schema.fields.items()
 
 
 def _own(document: Any, value: Any) -> None:

@@ -104,7 +104,8 @@ class ListSpec(ContainerSpec):
         return values
 
     def store(self, value: Any) -> Any:
-        items = [None if item is None else self.items.store(item) for item in list(value)]
+        plain, store = self.items.plain, self.items.store
+        items = [item if item is None or type(item) in plain else store(item) for item in list(value)]
         if isinstance(self.field, fields.SortedListField):
             ordering = self.field._ordering
             by = None if ordering is None else lambda item: item[ordering]
@@ -117,7 +118,8 @@ class ListSpec(ContainerSpec):
         return [None if item is None else load(self.items, item) for item in stored]
 
     def revive(self, stored: Any) -> Any:
-        return [None if item is None else self.items.revive(item) for item in stored]
+        plain, revive = self.items.plain, self.items.revive
+        return [item if item is None or type(item) in plain else revive(item) for item in stored]
 
     def encode(self, stored: Any) -> Any:
         if not isinstance(stored, list):
@@ -137,11 +139,12 @@ class ListSpec(ContainerSpec):
         if self.field.max_length is not None and len(value) > self.field.max_length:
             errors.append(FieldError(pointer, "List is too long"))
         before = len(errors)
+        found: list[FieldError] = []
         for index, item in enumerate(list(value)):
-            found: list[FieldError] = []
             self.validate_item(item, found)
             if found:
                 errors.extend(below(child(pointer, index), found))
+                found.clear()
                 if len(errors) >= MAX_ERRORS:
                     break
         if len(errors) == before and isinstance(self.field, fields.SortedListField):

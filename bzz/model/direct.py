@@ -35,7 +35,8 @@ def direct_update(schema: Schema, assignments: Mapping[Path, Any]) -> Update | N
         if not schema.self_contained and not is_complete(value):
             return None
         before = len(errors)
-        check_field(spec, value, "".join([child("", name) for name in path]), errors)
+        pointer = spec.pointer if len(path) == 1 else "".join([child("", name) for name in path])
+        check_field(spec, value, pointer, errors)
         if len(errors) == before:
             _note(update, schema, spec, database_path, None if value is None else spec.store(value))
     if errors:
@@ -60,10 +61,15 @@ def _needs_document(schema: Schema) -> bool:
 
 
 def _overlap(assignments: Mapping[Path, Any]) -> bool:
-    return any(path[:length] in assignments for path in assignments for length in range(1, len(path)))
+    return any(
+        path[:length] in assignments for path in assignments if path[1:] for length in range(1, len(path))
+    )
 
 
 def _locate(schema: Schema, path: Path, guard: dict[str, Any]) -> tuple[FieldSpec, str]:
+    if len(path) == 1 and path[0] in schema.fields:
+        spec = schema.fields[path[0]]
+        return spec, spec.db_name
     names: list[str] = []
     for position in range(1, len(path)):
         names.append(schema.at(path[:position]).db_name)

@@ -50,6 +50,7 @@ class FieldSpec:
     repeatable = False  # several texts make one value
     compound = False  # values have parts that travel as fields of their own
     query_suffix = ""  # what a filter appends to the database path
+    plain: frozenset[type] = frozenset()  # values of exactly these types are stored as they are typed
 
     def __init__(self, field: Any, name: str | None = None) -> None:
         self.field = field

@@ -16,7 +16,7 @@ from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, Embe
 from mongoengine.base import BaseDict, BaseDocument, BaseList
 
 from bzz.errors import FieldError, ValidationError
-from bzz.model.construct import construct
+from bzz.model.construct import construct, filled
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
 from bzz.model.refusal import MAX_ERRORS, child
@@ -140,7 +140,7 @@ def revive(schema: Schema, stored: Stored) -> Any:
     for key, value in stored.items():
         spec = schema.by_db_name.get(key)
         if spec is not None:
-            declared[spec.name] = _revived(spec, value)
+            declared[spec.name] = value if type(value) in spec.plain else _revived(spec, value)
         elif schema.dynamic and not key.startswith("_") and key not in schema.fields:
             dynamic[key] = _revived(schema.untyped(key), value)
     document = construct(schema, declared, created=False)
@@ -163,7 +163,7 @@ def _revived(spec: FieldSpec, value: Any) -> Any:
 def _remember(schema: Schema, document: Any, stored: Stored) -> None:
     origin = Origin(stored)
     document.__dict__[_ORIGIN] = origin
-    for name, spec in schema.fields.items():
+    for name, spec in filled(schema):
         if stored.get(spec.db_name) is None:
             value = document._data.get(name)
             if value is not None:
@@ -218,6 +218,8 @@ def _store_field(document: Any, spec: FieldSpec, result: Stored, origin: Origin 
 
 def _stored(spec: FieldSpec, value: Any, before: Any) -> Any:
     """Store a typed value; one that its field cannot store is kept as it was while nobody has touched it."""
+    if type(value) in spec.plain:
+        return value
     try:
         stored = spec.store(value)
         if stored is not None:

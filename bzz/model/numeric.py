@@ -46,6 +46,11 @@ def integer_from_text(text: str, pointer: str) -> int:
 class IntegerSpec(FieldSpec):
     """An integer of 64 bits. JSON: a number without a fraction."""
 
+    def __init__(self, field: Any, name: str | None = None) -> None:
+        super().__init__(field, name)
+        if not isinstance(field, fields.LongField):  # which is stored as an Int64
+            self.plain = frozenset({int})
+
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
         return None
@@ -72,6 +77,8 @@ class IntegerSpec(FieldSpec):
 @describes(fields.FloatField)
 class FloatSpec(FieldSpec):
     """A double. JSON: a number."""
+
+    plain = frozenset({float})
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:

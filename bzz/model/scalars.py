@@ -27,6 +27,7 @@ class StringSpec(FieldSpec):
     """Text. JSON: a string."""
 
     textual = True
+    plain = frozenset({str})
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
@@ -52,6 +53,7 @@ class BooleanSpec(FieldSpec):
     """Truth. JSON: ``true`` or ``false``; text also ``1`` and ``0``."""
 
     ordered = False
+    plain = frozenset({bool})
 
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
@@ -77,6 +79,8 @@ class BooleanSpec(FieldSpec):
 @describes(fields.ObjectIdField, ObjectIdField)
 class ObjectIdSpec(FieldSpec):
     """An ObjectId. JSON: its 24 hexadecimal digits."""
+
+    plain = frozenset({ObjectId})
 
     def decode(self, value: Any, pointer: str) -> Any:
         return decode_object_id(value, pointer)

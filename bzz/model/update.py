@@ -46,12 +46,24 @@ class Update:
         New fields come in the order in which MongoDB adds them. Raises ValueError where MongoDB refuses:
         a path through something that is neither an object nor a position in an array.
         """
+        if not any("." in path for path in (*self.set, *self.unset)):
+            return self._apply_flat(before)
         after: Any = before
         steps = [(path, True) for path in self.set] + [(path, False) for path in self.unset]
         for path, setting in sorted(steps, key=lambda step: _order(step[0])):
             parts = path.split(".")
             after = _set(after, parts, fresh(self.set[path])) if setting else _unset(after, parts)
         return dict(after)
+
+    def _apply_flat(self, before: Stored) -> Stored:
+        after = dict(before)
+        # New names in the order of _order(); those that are there keep their places.
+        names = sorted(self.set, key=_order) if any(path not in before for path in self.set) else self.set
+        for name in names:
+            after[name] = fresh(self.set[name])
+        for name in self.unset:
+            after.pop(name, None)
+        return after
 
 
 def _order(path: str) -> list[tuple[int, int, str]]:
