@@ -118,14 +118,6 @@ async def test_an_entry_for_every_kind_of_operation(client: Client, atomic: bool
     assert names() == ["Ann", "Cy"]
 
 
-async def test_a_dry_run_is_refused_rather_than_done(client: Client) -> None:
-    answer = await client.post(
-        "/api/batch", json={"operations": [create("Ann")]}, headers={"Prefer": "return=minimal, dry-run"}
-    )
-    assert answer.problem(400)["type"] == "urn:bzz:problem:header"
-    assert names() == []
-
-
 async def test_an_exception_that_ends_the_plan_is_the_answer_with_the_entries(client: Client) -> None:
     answer = await client.post(
         "/api/batch", json={"name": "n", "operations": [create("Ann"), create("Ann"), create("Cy")]}
@@ -373,6 +365,7 @@ async def test_what_the_three_signals_carry(client: Client) -> None:
         "batch": "nightly",
         "routine": "nightly",
         "atomic": False,
+        "dry_run": False,
         "continue_on_error": False,
         "switches": frozenset({"s"}),
         "depth": 3,

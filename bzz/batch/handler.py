@@ -19,7 +19,7 @@ from bzz.errors import TransactionsUnsupportedError, Veto
 from bzz.http.idempotency import Idempotency, give, once, required_key
 from bzz.http.request import preferences
 from bzz.mongoengine_handler import ProblemHandler
-from bzz.storage.receipts import Answer, Receipts
+from bzz.storage.receipts import Answer
 
 __all__ = ["BatchHandler"]
 
@@ -86,8 +86,7 @@ class BatchHandler(ProblemHandler):
                     pass
             except TransactionsUnsupportedError:
                 together = False
-        receipts = Receipts(first, settings.collection, settings.keep)
-        kept = once(self, receipts, settings, seconds=seconds if together else None, key=key)
+        kept = once(self, first, settings, seconds=seconds if together else None, key=key)
         batch.journal = Journal(kept, together=together)
         return await kept.run(partial(batch.journal.run, batch))
 

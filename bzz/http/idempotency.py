@@ -19,6 +19,7 @@ from bzz.errors import ExitEarly, HeaderError, TransactionsUnsupportedError
 from bzz.http.problem_handler import problem_of
 from bzz.resource.idempotency import Idempotency, Once
 from bzz.resource.unit import Unit, can_join
+from bzz.storage import Store
 from bzz.storage.receipts import Answer, Receipts
 
 __all__ = [
@@ -75,8 +76,12 @@ def idempotency_key(request: HTTPServerRequest) -> str | None:
     return key
 
 
-def once(handler: Any, receipts: Receipts, settings: Idempotency, *, seconds: float | None, key: str) -> Once:
-    """Return what does the request of a handler once; ``seconds`` as for :class:`Once`."""
+def once(handler: Any, store: Store, settings: Idempotency, *, seconds: float | None, key: str) -> Once:
+    """Return what does the request of a handler once; ``seconds`` as for :class:`Once`.
+
+    The receipt will be in the database of the store, whose client makes the transaction.
+    """
+    receipts = Receipts(store, settings.collection, settings.keep)
     request = handler.request
     who = request.headers.get("Authorization", "") if settings.who is None else settings.who(handler)
     said = (request.method, request.uri, request.headers.get("Content-Type", ""), request.body)
@@ -153,8 +158,7 @@ async def _attempt(
     handler: Any, settings: Idempotency, key: str, method: Callable[[], Awaitable[None]], *, together: bool
 ) -> tuple[Answer, bool]:
     store = handler.resource.store
-    receipts = Receipts(store, settings.collection, settings.keep)
-    first = once(handler, receipts, settings, seconds=settings.timeout if together else None, key=key)
+    first = once(handler, store, settings, seconds=settings.timeout if together else None, key=key)
     unit = handler.unit = Unit()
     blank = _Blank(handler)
 

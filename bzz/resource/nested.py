@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bzz.model import Change, Stored
 from bzz.resource.etag import form_of
-from bzz.resource.nested_path import Leg, names_of, related, resolve
+from bzz.resource.nested_path import Leg, check_names, names_of, related, resolve
 from bzz.resource.nested_work import Work
 from bzz.resource.nested_writing import work_for
-from bzz.resource.operation import Operation, Outcome
+from bzz.resource.operation import Operation, Options, Outcome
 from bzz.resource.resource import Resource
 from bzz.resource.view import View
 
-__all__ = ["NestedResource", "names_of", "nested_at"]
+__all__ = ["NestedResource", "check_names", "names_of", "nested_at"]
 
 _GET = ("GET", "HEAD")
 
@@ -25,6 +27,17 @@ def nested_at(resource: Resource, key: str, names: Sequence[str]) -> NestedResou
     Raises MissingDocumentError where a name is no property that is a resource.
     """
     return NestedResource(resolve(resource, key, names))
+
+
+_options: weakref.WeakKeyDictionary[Resource, Options] = weakref.WeakKeyDictionary()
+
+
+def _one_at_a_time(resource: Resource) -> Options:
+    """Return the options of a resource without what is for many documents at once."""
+    found = _options.get(resource)
+    if found is None:
+        found = _options[resource] = dataclasses.replace(resource.options, bulk=(), max_bulk=0)
+    return found
 
 
 class NestedResource(Resource):
@@ -49,7 +62,7 @@ class NestedResource(Resource):
         self.schema = prop.schema
         self.model = prop.schema.model
         self.name = prop.name
-        self.options = owner.options if self.target is None else self.target.options
+        self.options = _one_at_a_time(owner if self.target is None else self.target)
         self.store = owner.store
         self.client = owner.client
         self.hooks = owner.hooks
@@ -59,6 +72,12 @@ class NestedResource(Resource):
             _EmbeddedView(owner, leg) if self.target is None else _ReferenceView(owner, self.target)
         )
         self.created: str | None = None
+
+    @property
+    def parts(self) -> tuple[Resource, ...]:
+        """The resources whose documents its operations may write."""
+        holders = tuple(leg.resource for leg in self.legs)
+        return holders if self.target is None else (*holders, self.target)
 
     def __repr__(self) -> str:
         return f"<NestedResource {'/'.join(self.legs[-1].path)!r} of {self.owner!r}>"
