@@ -16,7 +16,7 @@ import tornado.web
 
 from bzz.errors import MissingDocumentError
 from bzz.http.request import conditions
-from bzz.resource.nested import NestedResource, names_of, nested_at
+from bzz.resource.nested import NestedResource, check_names, names_of, nested_at
 
 __all__ = ["Nested", "is_nested", "nested_rules"]
 
@@ -75,6 +75,7 @@ def is_nested(rule: Any) -> bool:
 
 def nested_rules(handler: Any, given: Mapping[str, Any]) -> list[Any]:
     """Return the rules for what is below the documents of a resource; ``given`` as for itself."""
+    check_names(given["resource"])
     names = "|".join(map(re.escape, names_of(given["resource"])))
     if not names:
         return []

@@ -20,6 +20,7 @@ __all__ = [
     "Leg",
     "Place",
     "Step",
+    "check_names",
     "key_of_reference",
     "locate",
     "names_of",
@@ -70,6 +71,17 @@ def names_of(resource: Resource) -> Mapping[str, Property]:
     chosen = resource.options.nested
     known = typed.properties(resource.schema)
     return known if chosen is None else {name: known[name] for name in known if name in chosen}
+
+
+def check_names(resource: Resource) -> None:
+    """Raise ValueError if the options of a resource name what is no property that is a resource."""
+    chosen = resource.options.nested or ()
+    if isinstance(chosen, str):
+        raise TypeError(f"nested is a collection of names, not {chosen!r}")
+    known = typed.properties(resource.schema)
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"nested: {resource.schema.name} has no document, nor a reference, as {name!r}")
 
 
 def related(resource: Resource, model: Any) -> Resource:

@@ -241,14 +241,14 @@ async def find_all(
 def check_state(target: Resource, operation: Operation, found: Stored | None) -> None:
     """Hold the conditions of an operation against the document that its URL shows (RFC 9110, 13.2.2)."""
     view, name = target.view, target.name
-    if operation.if_match is not None and (found is None or not view.matches(operation.if_match, found)):
-        detail = f"This {name} has changed." if found is not None else f"There is no {name}."
-    elif (
-        operation.if_none_match is not None
-        and found is not None
-        and view.matches(operation.if_none_match, found, weak=True)
-    ):
+    if found is None:
+        if operation.if_match is not None:
+            raise MissingDocumentError(f"There is no {name} in any state.")
+        return
+    if operation.if_match is not None and not view.matches(operation.if_match, found):
+        detail = f"This {name} has changed."
+    elif operation.if_none_match is not None and view.matches(operation.if_none_match, found, weak=True):
         detail = f"This {name} exists, in a state that If-None-Match names."
     else:
         return
-    raise PreconditionFailedError(detail, "" if found is None else target.etag(found))
+    raise PreconditionFailedError(detail, target.etag(found))

@@ -1,0 +1,65 @@
+"""Models with properties of every kind that is a resource of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mongoengine as me
+from bson import ObjectId
+
+
+class Address(me.EmbeddedDocument):
+    city = me.StringField(required=True, max_length=20)
+    zip_code = me.StringField(db_field="z")
+
+
+class Module(me.EmbeddedDocument):
+    name = me.StringField()
+    lines = me.IntField(min_value=0)
+
+
+class Project(me.EmbeddedDocument):
+    """Addressed by what its class says."""
+
+    name = me.StringField(required=True)
+    stars = me.IntField(default=1, db_field="s")
+    module = me.EmbeddedDocumentField(Module)
+
+    @classmethod
+    def get_id_field_name(cls) -> Any:
+        return cls.name
+
+
+class Badge(me.EmbeddedDocument):
+    """Addressed by a key that it makes up."""
+
+    id = me.ObjectIdField(default=ObjectId, required=True)
+    title = me.StringField()
+
+
+class Note(me.EmbeddedDocument):
+    """Addressed by its position only."""
+
+    text = me.StringField()
+
+
+class User(me.Document):
+    name = me.StringField(primary_key=True)
+    age = me.IntField(min_value=0)
+    address = me.EmbeddedDocumentField(Address)
+    friends = me.ListField(me.ReferenceField("self"))
+
+
+class Team(me.Document):
+    code = me.StringField(primary_key=True)
+    motto = me.StringField()
+    owner = me.ReferenceField(User, db_field="o")
+    members = me.ListField(me.ReferenceField(User), db_field="m")
+    projects = me.EmbeddedDocumentListField(Project, db_field="p")
+    badges = me.ListField(me.EmbeddedDocumentField(Badge))
+    notes = me.ListField(me.EmbeddedDocumentField(Note))
+    meta = {"strict": False}
+
+    def clean(self) -> None:
+        if len(self.projects) > 5:
+            raise me.ValidationError("a team has at most 5 projects")

@@ -1,0 +1,815 @@
+"""Resources below a document, R8, over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import bzz
+from bzz import signals
+from bzz.http.nested import Nested
+from bzz.mongoengine_handler import MongoEngineRestHandler
+from bzz.resource.nested_reference import MAX_ASSOCIATED
+from bzz.testing import capture
+from tests.nested_models import Address, Badge, Module, Note, Project, Team, User
+from tests.serving import Answer, Client, serving
+
+NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))]
+
+
+@pytest.fixture
+async def client(database: str) -> AsyncIterator[Client]:
+    User(name="ann", age=30).save()
+    User(name="bo", age=40, address=Address(city="Rio")).save()
+    User(name="cy").save()
+    Team(code="t", owner="ann", members=["ann", "bo"], projects=[Project(name="bzz")]).save()
+    Team(code="empty").save()
+    api = bzz.Api()
+    api.add(User)
+    api.add(Team)
+    async with serving(api) as client:
+        yield client
+
+
+def stored(code: str = "t") -> Any:
+    return Team._get_collection().find_one({"_id": code})
+
+
+def errors(answer: Answer, status: int = 400) -> dict[str, str]:
+    return {each["pointer"]: each["detail"] for each in answer.problem(status)["errors"]}
+
+
+def names(answer: Answer) -> list[str]:
+    assert answer.status in {200, 201}, answer
+    return [each["name"] for each in answer.json]
+
+
+# What there is
+
+
+LIST = "GET, HEAD, POST, OPTIONS"
+ITEM = "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
+ONLY = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/team/t/members", LIST),
+        ("/team/t/members/", LIST),
+        ("/team/t/members/ann", ITEM),
+        ("/team/t/projects", LIST),
+        ("/team/t/projects/bzz", ITEM),
+        ("/team/t/projects/bzz/module", ONLY),
+        ("/team/t/owner", ONLY),
+        ("/team/t/owner/address", ONLY),
+        ("/team/t/members/ann/friends/bo/address", ONLY),
+        ("/user/ann/friends", LIST),
+    ],
+)
+async def test_every_kind_of_url_has_its_methods(client: Client, path: str, allowed: str) -> None:
+    options = await client.request("OPTIONS", path)
+    assert options.status == 204 and options.headers["Allow"] == allowed
+    assert ("Accept-Patch" in options.headers) is ("PATCH" in allowed)
+    for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - {*allowed.split(", ")}:
+        refused = await client.request(method, path, body=b"")
+        assert refused.problem(405) and refused.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/team/t/motto",
+        "/team/t/code",
+        "/team/t/members/ann/name",
+        "/team/t/projects/bzz/name",
+        "/team/t/projects/bzz/module/name",
+        "/team/t/nothing",
+        "/team/t/_data",
+        "/team/t/m",
+        "/team/t//members",
+        "/team//members",
+        "/team/t/members//",
+        "/team/t/members//address",
+        "/teams/t/members",
+        "/team/t/members/ann/_id",
+        "/team/t/members/%ff",
+        "/team/%ff/members",
+        "/team/t/members/" + "ann/friends/" * 16 + "ann",
+        "/team/t/notes/0/text",
+        "/team/t/../t/members",
+        "/team/t/members%2Fann",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_what_is_no_property_is_nowhere(client: Client, method: str, path: str) -> None:
+    assert (await client.request(method, path, json={} if method in {"POST", "PUT"} else None)).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/team/none/members",
+        "/team/none/members/ann",
+        "/team/none/projects/bzz/module",
+        "/team/t/members/cy",
+        "/team/t/members/none",
+        "/team/t/members/cy/address",
+        "/team/t/projects/none",
+        "/team/t/projects/none/module",
+        "/team/t/projects/bzz/module",
+        "/team/t/badges/none",
+        "/team/t/notes/0",
+        "/team/t/notes/-1",
+        "/team/t/notes/00",
+        "/team/t/notes/99999999999999999999",
+        "/team/empty/owner",
+        "/team/empty/owner/address",
+        "/team/t/owner/address",
+        "/user/ann/address",
+        "/user/none/address",
+    ],
+)
+async def test_what_is_not_there_is_missing(client: Client, path: str) -> None:
+    before = stored()
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("GET", {}),
+        ("HEAD", {}),
+        ("PATCH", {"json": {"name": "x"}}),
+        ("DELETE", {}),
+        ("PUT", {"json": {"id": "none"}}),
+    ]
+    for method, options in requests:
+        answer = await client.request(method, path, **options)
+        expected = {404}
+        if path.endswith("members") or path.endswith("owner"):
+            expected |= {405, 400}
+        if "/notes/" in path:
+            expected.add(428)
+        assert answer.status in expected, (method, answer)
+    assert stored() == before
+
+
+# Lists of references
+
+
+async def test_a_list_of_references_shows_documents_in_its_order(client: Client) -> None:
+    await client.put("/team/t", json={"members": ["cy", "ann", "bo"]})
+    assert names(await client.get("/team/t/members")) == ["cy", "ann", "bo"]
+    first = await client.get("/team/t/members?per_page=2")
+    assert names(first) == ["cy", "ann"]
+    assert 'rel="next"' in first.headers["Link"] and "/team/t/members?" in first.headers["Link"]
+    last = await client.get("/team/t/members?per_page=2&page=2&fields=age&count=exact")
+    assert last.json == [{"name": "bo", "age": 40}] and last.headers["X-Total-Count"] == "3"
+    assert 'rel="next"' not in last.headers["Link"] and 'rel="prev"' in last.headers["Link"]
+    assert names(await client.get("/team/t/members?per_page=2&page=9")) == []
+    assert names(await client.get("/team/empty/members")) == []
+
+
+async def test_a_list_of_references_can_be_asked_like_any_list(client: Client) -> None:
+    assert names(await client.get("/team/t/members?sort=-name")) == ["bo", "ann"]
+    assert names(await client.get("/team/t/members?age__gt=35")) == ["bo"]
+    assert names(await client.get("/team/t/members?name=cy")) == []
+    by_cursor = await client.get("/team/t/members?cursor=&per_page=1")
+    assert names(by_cursor) == ["ann"] and "cursor=" in by_cursor.headers["Link"]
+    assert (await client.get("/team/t/members?nothing=1")).problem(400)["parameter"] == "nothing"
+
+
+async def test_references_to_nothing_are_not_shown_and_can_be_taken_out(client: Client) -> None:
+    User.objects(name="ann").delete()
+    assert names(await client.get("/team/t/members")) == ["bo"]
+    (await client.get("/team/t/members/ann")).problem(404)
+    (await client.get("/team/t/owner")).problem(404)
+    with capture(*NAMED) as captured:
+        assert (await client.delete("/team/t/members/ann")).status == 204
+        assert (await client.delete("/team/t/owner")).status == 204
+    assert stored()["m"] == ["bo"] and "o" not in stored()
+    assert {each.sender for each in captured.of(signals.post_update_instance)} == {Team}
+    assert not captured.of(signals.post_delete_instance)
+
+
+@pytest.mark.parametrize(
+    ("options", "several"),
+    [
+        ({"form": "members[]=cy"}, True),
+        ({"form": "members=cy"}, True),
+        ({"form": "members[]=cy&members[]=ann&members[]=cy"}, True),
+        ({"json": {"members": ["cy"]}}, True),
+        ({"json": {"id": "cy"}}, False),
+        ({"form": "id=cy"}, False),
+    ],
+)
+async def test_post_associates(client: Client, options: dict[str, Any], several: bool) -> None:
+    answer = await client.post("/team/t/members", **options)
+    assert answer.status == 201 and stored()["m"] == ["ann", "bo", "cy"]
+    found = answer.json if several else [answer.json]
+    assert found[0] == (await client.get("/user/cy")).json
+    if not several:
+        assert answer.headers["Location"] == "/team/t/members/cy"
+        assert answer.headers["X-Created-Id"] == "cy"
+        assert answer.headers["ETag"] == (await client.get("/team/t/members/cy")).headers["ETag"]
+    again = await client.post("/team/t/members", **options)
+    assert again.status == 200 and again.json == answer.json and stored()["m"] == ["ann", "bo", "cy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "pointers"),
+    [
+        ({"json": {"members": ["cy", "none", "nobody"]}}, ["/members/1", "/members/2"]),
+        ({"form": "members[]=none"}, ["/members/0"]),
+        ({"json": {"id": "none"}}, ["/id"]),
+        ({"json": {"id": None}}, ["/id"]),
+        ({"json": {"id": ["cy"]}}, ["/id"]),
+        ({"json": {"id": {"$ne": 1}}}, ["/id"]),
+        ({"json": {"members": "cy"}}, ["/members"]),
+        ({"json": {"members": []}}, ["/members"]),
+        ({"json": {"members": [7]}}, ["/members/0"]),
+        ({"json": {"members": ["cy"] * (MAX_ASSOCIATED + 1)}}, ["/members"]),
+        ({"json": {"id": "cy", "members": ["cy"]}}, [""]),
+        ({"json": {}}, [""]),
+        ({"form": "id=cy&id=bo"}, ["/id"]),
+        ({"json": {"name": "dee", "age": 3}}, ["/name", "/age"]),
+    ],
+)
+async def test_what_cannot_be_associated_is_refused(
+    client: Client, options: dict[str, Any], pointers: list[str]
+) -> None:
+    assert [*errors(await client.post("/team/t/members", **options))] == pointers
+    assert stored()["m"] == ["ann", "bo"] and User.objects.count() == 3
+
+
+async def test_an_array_is_no_association(client: Client) -> None:
+    (await client.post("/team/t/members", json=["cy"])).problem(400)
+    (await client.post("/team/t/projects", json=[{"name": "x"}])).problem(400)
+
+
+async def test_an_item_of_a_list_of_references_is_the_document(client: Client) -> None:
+    found = await client.get("/team/t/members/bo")
+    assert found.json == (await client.get("/user/bo")).json
+    tag = found.headers["ETag"]
+    assert tag == (await client.get("/user/bo")).headers["ETag"]
+    assert (await client.get("/team/t/members/bo", headers={"If-None-Match": tag})).status == 304
+    with capture(*NAMED) as captured:
+        changed = await client.put("/team/t/members/bo", json={"age": 41}, headers={"If-Match": tag})
+    assert changed.status == 200 and User.objects.get(name="bo").age == 41
+    event = captured.of(signals.post_update_instance)[0]
+    assert event.sender is User and event.payload["updated_fields"] == {"age": {"from": 40, "to": 41}}
+    stale = await client.request("PATCH", "/team/t/members/bo", json={"age": 1}, headers={"If-Match": tag})
+    assert stale.problem(412)["conflicts"] == {"age": {"stored": 41, "requested": 1}}
+    assert errors(await client.put("/team/t/members/bo", json={"age": -1})) != {}
+    steps = [{"op": "replace", "path": "/age", "value": 42}]
+    patched = await client.request(
+        "PATCH", "/team/t/members/bo", json=steps, content_type="application/json-patch+json"
+    )
+    assert patched.json["age"] == 42
+
+
+async def test_delete_takes_a_reference_out_and_leaves_the_document(client: Client) -> None:
+    Team._get_collection().update_one({"_id": "t"}, {"$set": {"m": ["bo", "ann", "bo"]}})
+    assert (await client.delete("/team/t/members/bo")).status == 204
+    assert stored()["m"] == ["ann"] and User.objects(name="bo").count() == 1
+    (await client.delete("/team/t/members/bo")).problem(404)
+
+
+async def test_conditions_of_an_item_concern_the_document_that_it_shows(client: Client) -> None:
+    tag = (await client.get("/team/t/members/bo")).headers["ETag"]
+    refused = await client.delete("/team/t/members/bo", headers={"If-Match": '"other"'})
+    assert refused.problem(412)["etag"] == tag == refused.headers["ETag"]
+    (await client.delete("/team/t/members/bo", headers={"If-None-Match": tag})).problem(412)
+    assert (await client.delete("/team/t/members/bo", headers={"If-Match": tag})).status == 204
+
+
+async def test_conditions_of_a_list_concern_the_owner(client: Client) -> None:
+    tag = (await client.get("/team/t")).headers["ETag"]
+    body = {"id": "cy"}
+    assert (await client.post("/team/t/members", json=body, headers={"If-Match": tag})).status == 201
+    refused = await client.post("/team/t/members", json={"id": "bo"}, headers={"If-Match": tag})
+    assert refused.problem(412)["etag"] == (await client.get("/team/t")).headers["ETag"]
+
+
+# A single reference
+
+
+async def test_a_single_reference(client: Client) -> None:
+    found = await client.get("/team/t/owner")
+    assert found.json["name"] == "ann"
+    assert found.headers["ETag"] == (await client.get("/user/ann")).headers["ETag"]
+    (await client.post("/team/t/owner", json={"id": "bo"})).problem(409)
+    assert (await client.post("/team/t/owner", json={"id": "ann"})).status == 200
+    changed = await client.put("/team/t/owner", json={"id": "bo"})
+    assert changed.status == 200 and changed.json["name"] == "bo" and stored()["o"] == "bo"
+    assert (await client.request("PATCH", "/team/t/owner", json={"age": 50})).json["age"] == 50
+    assert (await client.delete("/team/t/owner")).status == 204
+    assert "o" not in stored() and User.objects(name="bo").count() == 1
+    made = await client.post("/team/t/owner", form="owner=cy")
+    assert made.status == 201 and made.headers["Location"] == "/team/t/owner"
+    assert "X-Created-Id" not in made.headers
+    assert errors(await client.put("/team/t/owner", json={"id": "none"})) == {
+        "/id": "no document has this key"
+    }
+    assert [*errors(await client.put("/team/t/owner", json={"owner": ["cy"]}))] == ["/owner"]
+    assert [*errors(await client.put("/team/t/owner", form="owner[]=cy"))] == ["/owner[]"]
+
+
+async def test_conditions_of_a_single_reference(client: Client) -> None:
+    tag = (await client.get("/team/t/owner")).headers["ETag"]
+    other = (await client.get("/user/bo")).headers["ETag"]
+    body = {"id": "bo"}
+    (await client.put("/team/t/owner", json=body, headers={"If-Match": other})).problem(412)
+    (await client.put("/team/t/owner", json=body, headers={"If-None-Match": "*"})).problem(412)
+    assert (await client.put("/team/t/owner", json=body, headers={"If-Match": tag})).status == 200
+    assert (await client.delete("/team/t/owner", headers={"If-Match": other})).status == 204
+    (await client.put("/team/t/owner", json=body, headers={"If-Match": "*"})).problem(404)
+    assert (await client.put("/team/t/owner", json=body, headers={"If-None-Match": "*"})).status == 200
+
+
+# Embedded documents
+
+
+async def test_a_single_embedded_document(client: Client) -> None:
+    (await client.get("/user/ann/address")).problem(404)
+    made = await client.post("/user/ann/address", json={"city": "Rio"})
+    assert made.status == 201 and made.json == {"city": "Rio", "zip_code": None}
+    assert made.headers["Location"] == "/user/ann/address" and "X-Created-Id" not in made.headers
+    assert (await client.post("/user/ann/address", json={"city": "X"})).problem(409)["fields"] == ["address"]
+    changed = await client.put("/user/ann/address", form="zip_code=20000")
+    assert changed.status == 200 and changed.json == {"city": "Rio", "zip_code": "20000"}
+    patched = await client.request("PATCH", "/user/ann/address", json={"zip_code": None})
+    assert patched.json == {"city": "Rio", "zip_code": None}
+    assert (await client.get("/user/ann/address")).json == patched.json
+    assert (await client.get("/user/ann")).json["address"] == patched.json
+    assert (await client.delete("/user/ann/address")).status == 204
+    (await client.delete("/user/ann/address")).problem(404)
+    assert (await client.get("/user/ann")).json["address"] is None
+
+
+async def test_the_tag_of_an_embedded_document_is_that_of_its_owner(client: Client) -> None:
+    found = await client.get("/user/bo/address")
+    tag = found.headers["ETag"]
+    assert tag.partition(".")[0] == (await client.get("/user/bo")).headers["ETag"].partition(".")[0]
+    assert (await client.get("/user/bo/address", headers={"If-None-Match": tag})).status == 304
+    assert (await client.request("HEAD", "/user/bo/address")).headers["ETag"] == tag
+    changed = await client.put("/user/bo/address", json={"city": "Oslo"}, headers={"If-Match": tag})
+    assert changed.headers["ETag"] == (await client.get("/user/bo/address")).headers["ETag"] != tag
+    refused = await client.put("/user/bo/address", json={"city": "Rom"}, headers={"If-Match": tag})
+    assert refused.problem(412)["conflicts"] == {"address.city": {"stored": "Oslo", "requested": "Rom"}}
+    (await client.delete("/user/bo/address", headers={"If-Match": tag})).problem(412)
+    assert (await client.delete("/user/bo/address", headers={"If-Match": "*"})).status == 204
+
+
+async def test_a_list_of_embedded_documents_with_keys(client: Client) -> None:
+    made = await client.post("/team/t/projects", form="name=a%20b&module.name=core")
+    assert made.status == 201 and made.headers["Location"] == "/team/t/projects/a%20b"
+    assert made.headers["X-Created-Id"] == "a b"
+    assert made.json == {"name": "a b", "stars": 1, "module": {"name": "core", "lines": None}}
+    assert names(await client.get("/team/t/projects")) == ["bzz", "a b"]
+    assert (await client.get("/team/t/projects/a%20b")).json == made.json
+    page = await client.get("/team/t/projects?per_page=1")
+    assert names(page) == ["bzz"] and 'rel="next"' in page.headers["Link"]
+    assert names(await client.get("/team/t/projects?per_page=1&page=2")) == ["a b"]
+    assert (await client.get("/team/t/projects?sort=name")).problem(400)["parameter"] == "sort"
+    changed = await client.put("/team/t/projects/a%20b", json={"stars": 5})
+    assert changed.json["stars"] == 5 and changed.json["module"]["name"] == "core"
+    renamed = await client.request("PATCH", "/team/t/projects/a%20b", json={"name": "c"})
+    assert renamed.status == 200
+    (await client.get("/team/t/projects/a%20b")).problem(404)
+    assert (await client.delete("/team/t/projects/c")).status == 204
+    assert stored()["p"] == [{"name": "bzz", "s": 1}]
+
+
+async def test_the_keys_of_embedded_documents_are_unique_in_their_list(client: Client) -> None:
+    made = await client.post("/team/t/projects", json={"name": "bzz"})
+    assert made.problem(409)["fields"] == ["projects.name"]
+    await client.post("/team/t/projects", json={"name": "other"})
+    (await client.put("/team/t/projects/other", json={"name": "bzz"})).problem(409)
+    assert (await client.put("/team/t/projects/bzz", json={"name": "bzz", "stars": 2})).status == 200
+    assert [*errors(await client.post("/team/t/projects", json={"stars": 1}))] == ["/name"]
+    assert [*errors(await client.put("/team/t/projects/bzz", json={"name": None}))] == ["/name"]
+
+
+async def test_a_key_that_the_server_makes_up(client: Client) -> None:
+    made = await client.post("/team/t/badges", json={"title": "gold"})
+    assert made.status == 201 and made.headers["Location"] == f"/team/t/badges/{made.json['id']}"
+    found = await client.get(made.headers["Location"])
+    assert found.json == made.json
+    assert (await client.delete(made.headers["Location"])).status == 204
+
+
+async def test_positions_need_the_state_that_they_are_of(client: Client) -> None:
+    for number, text in enumerate(["a", "b", "c"]):
+        made = await client.post("/team/t/notes", json={"text": text})
+        assert made.headers["Location"] == f"/team/t/notes/{number}"
+    found = await client.get("/team/t/notes/1")
+    assert found.json == {"text": "b"}
+    for headers in ({}, {"If-Match": "*"}):
+        (await client.put("/team/t/notes/1", json={"text": "x"}, headers=headers)).problem(428)
+        (await client.delete("/team/t/notes/1", headers=headers)).problem(428)
+    state = {"If-Match": found.headers["ETag"]}
+    assert (await client.delete("/team/t/notes/0", headers=state)).status == 204
+    # What was at 1 is at 0 now, and who meant the old 1 hears of it.
+    (await client.delete("/team/t/notes/1", headers=state)).problem(412)
+    state = {"If-Match": (await client.get("/team/t/notes/0")).headers["ETag"]}
+    steps = [{"op": "test", "path": "/text", "value": "b"}, {"op": "replace", "path": "/text", "value": "B"}]
+    patched = await client.request(
+        "PATCH",
+        "/team/t/notes/0",
+        json=steps,
+        content_type="application/json-patch+json",
+        headers=state,
+    )
+    assert patched.json == {"text": "B"}
+    assert stored()["notes"] == [{"text": "B"}, {"text": "c"}]
+
+
+async def test_errors_point_into_what_was_sent(client: Client) -> None:
+    assert errors(await client.post("/user/ann/address", json={"zip_code": "1"})) == {
+        "/city": "this field is required"
+    }
+    assert [*errors(await client.post("/user/ann/address", json={"city": "x" * 21, "no": 1}))] == ["/no"]
+    assert [*errors(await client.post("/user/ann/address", json={"city": "x" * 21}))] == ["/city"]
+    assert [*errors(await client.put("/user/bo/address", json={"city": 7}))] == ["/city"]
+    assert [*errors(await client.put("/user/bo/address", form="city=a&city=b"))] == ["/city"]
+    assert [*errors(await client.post("/team/t/projects", json={"name": "x", "module": {"lines": -1}}))] == [
+        "/module/lines"
+    ]
+    assert [*errors(await client.post("/team/t/projects", json={"name": "x", "module": 3}))] == ["/module"]
+    assert [*errors(await client.post("/team/t/projects", json={"_cls": "Project", "name": "x"}))] != []
+    (await client.post("/user/ann/address", body=b"[1", content_type="application/json")).problem(400)
+    (await client.post("/user/ann/address", body=b"city", content_type="text/plain")).problem(415)
+    refused = await client.request("PATCH", "/user/bo/address", body=b"x", content_type="text/plain")
+    assert refused.problem(415) and "Accept-Patch" in refused.headers
+
+
+async def test_the_owner_is_validated_as_well(client: Client) -> None:
+    for number in range(4):
+        assert (await client.post("/team/t/projects", json={"name": f"p{number}"})).status == 201
+    refused = await client.post("/team/t/projects", json={"name": "one too many"})
+    assert errors(refused) == {"": "team: a team has at most 5 projects"}
+    assert len(stored()["p"]) == 5
+
+
+async def test_what_the_model_does_not_know_stays_as_it_is(client: Client) -> None:
+    projects = [{"name": "bzz", "s": 3, "old": 1}, {"name": "b", "s": 1, "older": [1]}]
+    Team._get_collection().update_one({"_id": "t"}, {"$set": {"p": projects, "legacy": {"a": 1}}})
+    assert (await client.put("/team/t/projects/bzz", json={"stars": 4})).status == 200
+    assert (await client.post("/team/t/projects/b/module", json={"name": "m"})).status == 201
+    assert stored()["p"] == [
+        {"name": "bzz", "s": 4, "old": 1},
+        {"name": "b", "s": 1, "older": [1], "module": {"name": "m"}},
+    ]
+    assert stored()["legacy"] == {"a": 1}
+
+
+async def test_prefer(client: Client) -> None:
+    before = stored()
+    dry = {"Prefer": "dry-run"}
+    told = (await client.post("/team/t/projects", json={"name": "x"}, headers=dry)).json
+    assert told["status"] == 201 and told["document"]["name"] == "x"
+    assert [each["name"] for each in told["diff"]["projects"]["to"]] == ["bzz", "x"]
+    told = (await client.put("/team/t/projects/bzz", json={"stars": 9}, headers=dry)).json
+    assert told["status"] == 200 and told["document"]["stars"] == 9
+    assert told["diff"]["projects"]["to"][0]["stars"] == 9
+    tag = (await client.get("/team/t")).headers["ETag"]
+    assert told["etag"] == tag
+    told = (await client.delete("/team/t/projects/bzz", headers=dry)).json
+    assert told["status"] == 204 and told["diff"]["projects"]["to"] == [] and told["etag"] == tag
+    told = (await client.post("/team/t/members", json={"members": ["cy", "bo"]}, headers=dry)).json
+    assert told["status"] == 201 and [each["name"] for each in told["document"]] == ["cy", "bo"]
+    assert told["diff"] == {"members": {"from": ["ann", "bo"], "to": ["ann", "bo", "cy"]}}
+    told = (await client.post("/team/t/members", json={"id": "bo"}, headers=dry)).json
+    assert told["status"] == 200 and "diff" not in told
+    told = (await client.delete("/team/t/members/bo", headers=dry)).json
+    assert told["document"]["name"] == "bo" and told["diff"]["members"]["to"] == ["ann"]
+    told = (await client.put("/team/t/owner", json={"id": "bo"}, headers=dry)).json
+    assert told["diff"] == {"owner": {"from": "ann", "to": "bo"}}
+    assert stored() == before
+    minimal = {"Prefer": "return=minimal"}
+    answer = await client.post("/team/t/projects", json={"name": "x"}, headers=minimal)
+    assert answer.status == 201 and answer.body == b"" and answer.headers["ETag"]
+    answer = await client.put("/team/t/projects/x", json={"stars": 3}, headers=minimal)
+    assert answer.status == 204
+    assert (await client.post("/team/t/members", json={"id": "bo"}, headers=minimal)).status == 204
+
+
+async def test_a_key_is_done_once(client: Client) -> None:
+    headers = {"Idempotency-Key": '"once"'}
+    first = await client.post("/team/t/notes", json={"text": "x"}, headers=headers)
+    again = await client.post("/team/t/notes", json={"text": "x"}, headers=headers)
+    assert (first.status, first.body) == (again.status, again.body) == (201, b'{"text":"x"}')
+    assert again.headers["Location"] == "/team/t/notes/0" and len(stored()["notes"]) == 1
+
+
+# Depth
+
+
+async def test_paths_go_from_document_to_document(client: Client) -> None:
+    assert (await client.get("/team/t/members/bo/address")).json["city"] == "Rio"
+    assert (await client.post("/team/t/members/bo/friends", json={"id": "cy"})).status == 201
+    path = "/team/t/members/bo/friends/cy/address"
+    made = await client.post(path, json={"city": "Oslo"})
+    assert made.status == 201 and made.headers["Location"] == path
+    with capture(signals.post_update_instance) as captured:
+        assert (await client.put(path, json={"zip_code": "1"})).status == 200
+    assert [each.sender for each in captured.events] == [Address, User]
+    assert captured.events[0].payload["owner"].name == "cy"
+    assert captured.events[0].payload["path"] == ("address",)
+    assert (await client.post("/team/t/projects/bzz/module", json={"name": "m"})).status == 201
+    with capture(signals.post_update_instance) as captured:
+        changed = await client.request("PATCH", "/team/t/projects/bzz/module", json={"lines": 7})
+    assert changed.json == {"name": "m", "lines": 7}
+    assert [each.sender for each in captured.events] == [Module, Team]
+    assert captured.events[0].payload["path"] == ("projects", "bzz", "module")
+    assert captured.events[0].payload["instance"].lines == 7
+    # Who left the team is not found through it any more.
+    await client.delete("/team/t/members/bo")
+    (await client.get(path)).problem(404)
+    assert (await client.get("/user/bo/friends/cy/address")).json["zip_code"] == "1"
+
+
+# Signals
+
+
+async def test_the_signals_of_associating_and_taking_out(client: Client) -> None:
+    with capture(*NAMED) as captured:
+        await client.post("/team/t/members", json={"members": ["ann", "cy"]})
+    told = [(each.signal.name, each.sender) for each in captured.events]
+    assert told == [
+        ("pre_get_instance", User),
+        ("pre_get_instance", User),
+        ("pre_update_instance", Team),
+        ("pre_create_instance", User),
+        ("pre_create_instance", User),
+        ("post_create_instance", User),
+        ("post_update_instance", Team),
+    ]
+    diff = {"members": {"from": ["ann", "bo"], "to": ["ann", "bo", "cy"]}}
+    nested, whole = captured.events[-2].payload, captured.events[-1].payload
+    assert nested["instance"].name == "cy" and nested["owner"].code == "t" and nested["path"] == ("members",)
+    assert nested["updated_fields"] == whole["updated_fields"] == diff
+    assert captured.events[2].payload["data"] == {"members": ["ann", "cy"]}
+    assert captured.events[2].payload["path"] == ("members",)
+    with capture(*NAMED) as captured:
+        await client.post("/team/t/members", json={"id": "cy"})
+    assert not any(each.signal.name.startswith("post_") for each in captured.events)
+    with capture(*NAMED) as captured:
+        await client.delete("/team/t/members/ann")
+    told = [(each.signal.name, each.sender) for each in captured.events]
+    assert told == [
+        ("pre_update_instance", Team),
+        ("pre_delete_instance", User),
+        ("post_delete_instance", User),
+        ("post_update_instance", Team),
+    ]
+    nested = captured.events[2].payload
+    assert nested["instance"].name == "ann" and nested["path"] == ("members", "ann")
+    assert [each.name for each in nested["owner"].members] == ["ann", "bo", "cy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "event", "sender"),
+    [
+        ("POST", "/user/ann/address", {"city": "Rio"}, "create", Address),
+        ("PUT", "/user/bo/address", {"city": "Oslo"}, "update", Address),
+        ("DELETE", "/user/bo/address", None, "delete", Address),
+        ("POST", "/team/t/projects", {"name": "x"}, "create", Project),
+        ("PATCH", "/team/t/projects/bzz", {"stars": 2}, "update", Project),
+        ("DELETE", "/team/t/projects/bzz", None, "delete", Project),
+        ("POST", "/team/t/badges", {"title": "x"}, "create", Badge),
+        ("POST", "/team/t/notes", {"text": "x"}, "create", Note),
+        ("POST", "/team/t/projects/bzz/module", {"name": "x"}, "create", Module),
+        ("PUT", "/team/t/owner", {"id": "bo"}, "create", User),
+        ("DELETE", "/team/t/owner", None, "delete", User),
+    ],
+)
+async def test_the_model_of_the_property_is_the_sender_and_the_owner_hears_too(
+    client: Client, method: str, path: str, body: Any, event: str, sender: Any
+) -> None:
+    own = Team if path.startswith("/team") else User
+    with capture(*NAMED) as captured:
+        answer = await client.request(method, path, json=body)
+    assert answer.status in {200, 201, 204}, answer
+    told = [(each.signal.name, each.sender) for each in captured.events if "get" not in each.signal.name]
+    assert told == [
+        ("pre_update_instance", own),
+        (f"pre_{event}_instance", sender),
+        (f"post_{event}_instance", sender),
+        ("post_update_instance", own),
+    ]
+    nested, whole = captured.events[-2].payload, captured.events[-1].payload
+    assert nested["updated_fields"] == whole["updated_fields"] != {}
+    assert isinstance(nested["owner"], own) and isinstance(nested["instance"], sender)
+    assert nested["handler"].request.path == path
+
+
+async def test_the_diff_is_the_one_that_a_put_of_the_owner_has(client: Client) -> None:
+    async def diff_of(method: str, path: str, body: Any) -> Any:
+        with capture(signals.post_update_instance) as captured:
+            answer = await client.request(method, path, json=body)
+            assert answer.status in {200, 201, 204}, answer
+        return [each.payload["updated_fields"] for each in captured.events if each.sender in {User, Team}][0]
+
+    nested = await diff_of("PUT", "/user/bo/address", {"city": "Oslo"})
+    await client.put("/user/bo/address", json={"city": "Rio"})
+    assert nested == await diff_of("PUT", "/user/bo", {"address": {"city": "Oslo"}})
+    assert nested == {"address.city": {"from": "Rio", "to": "Oslo"}}
+    nested = await diff_of("PATCH", "/team/t/projects/bzz", {"stars": 2})
+    await client.put("/team/t/projects/bzz", json={"stars": 1})
+    assert nested == await diff_of("PUT", "/team/t", {"projects": [{"name": "bzz", "stars": 2}]})
+
+
+async def test_what_changes_nothing_is_not_told(client: Client) -> None:
+    post = [each for each in NAMED if each.name.startswith("post_")]
+    with capture(*post) as captured:
+        assert (await client.put("/user/bo/address", json={"city": "Rio"})).status == 200
+        assert (await client.put("/team/t/owner", json={"id": "ann"})).status == 200
+    assert captured.events == []
+
+
+async def test_reading_is_told_too(client: Client) -> None:
+    with capture(*NAMED) as captured:
+        await client.get("/team/t/projects")
+        await client.get("/team/t/projects/bzz")
+    told = [(each.signal.name, each.sender) for each in captured.events]
+    assert told == [
+        ("pre_get_instance", Team),
+        ("pre_get_list", Project),
+        ("post_get_list", Project),
+        ("post_get_instance", Team),
+        ("pre_get_instance", Team),
+        ("pre_get_instance", Project),
+        ("post_get_instance", Project),
+        ("post_get_instance", Team),
+    ]
+    assert [each.name for each in captured.events[2].payload["items"]] == ["bzz"]
+    assert captured.events[5].payload["key"] == "bzz"
+    assert captured.events[6].payload["instance"].name == "bzz"
+    with capture(*NAMED) as captured:
+        await client.get("/team/t/members")
+        await client.get("/user/bo/address")
+    told = [(each.signal.name, each.sender) for each in captured.events]
+    assert told == [
+        ("pre_get_instance", Team),
+        ("pre_get_list", User),
+        ("post_get_list", User),
+        ("pre_get_instance", User),
+        ("pre_get_instance", Address),
+        ("post_get_instance", Address),
+        ("post_get_instance", User),
+    ]
+
+
+@pytest.mark.parametrize("sender", [Team, User, Project])
+@pytest.mark.parametrize("action", ["create", "update", "delete"])
+async def test_a_veto_of_either_keeps_everything_as_it_is(client: Client, sender: Any, action: str) -> None:
+    before = stored()
+    requests = [
+        ("POST", "/team/t/members", {"id": "cy"}, {(Team, "update"), (User, "create")}),
+        ("DELETE", "/team/t/members/ann", None, {(Team, "update"), (User, "delete")}),
+        ("POST", "/team/t/projects", {"name": "x"}, {(Team, "update"), (Project, "create")}),
+        ("PUT", "/team/t/projects/bzz", {"stars": 9}, {(Team, "update"), (Project, "update")}),
+        ("DELETE", "/team/t/projects/bzz", None, {(Team, "update"), (Project, "delete")}),
+    ]
+
+    def refuse(**_payload: Any) -> None:
+        raise bzz.Veto(409, "no")
+
+    signal = next(each for each in NAMED if each.name == f"pre_{action}_instance")
+    with signal.connected_to(refuse, sender=sender):
+        for method, path, body, guards in requests:
+            if (sender, action) in guards:
+                assert (await client.request(method, path, json=body)).problem(409)["detail"] == "no"
+    assert stored() == before
+
+
+async def test_receivers_may_change_what_was_sent(client: Client) -> None:
+    def capitalize(data: Any) -> None:
+        data["city"] = data["city"].upper()
+
+    def stamp(data: Any) -> None:
+        data["motto"] = "changed"
+
+    with signals.pre_create_instance.connected_to(capitalize, sender=Address):
+        assert (await client.post("/user/ann/address", json={"city": "Rio"})).json["city"] == "RIO"
+    with signals.pre_update_instance.connected_to(stamp, sender=Team):
+        assert (await client.put("/team/t/projects/bzz", json={"stars": 8})).json["stars"] == 8
+        assert (await client.post("/team/t/members", json={"id": "cy"})).status == 201
+    assert stored()["motto"] == "changed"
+
+
+async def test_a_failing_receiver_of_the_property_does_not_keep_it_from_the_owner(client: Client) -> None:
+    heard: list[Any] = []
+
+    def fail(instance: Any) -> None:
+        raise RuntimeError("no")
+
+    signals.post_create_instance.connect(fail, sender=Project, errors="raise")
+    signals.post_update_instance.connect(lambda updated_fields: heard.append(updated_fields), sender=Team)
+    assert (await client.post("/team/t/projects", json={"name": "x"})).status == 500
+    assert len(heard) == 1 and len(stored()["p"]) == 2
+
+
+async def test_circles_hear_the_operations_of_their_resource(database: str) -> None:
+    User(name="ann").save()
+    Team(code="t").save()
+    api, heard = bzz.Api(), []
+    users, teams = api.add(User), api.add(Team)
+    users.on_prerun(lambda operation: heard.append(("users", operation.action)))
+    teams.on_prerun(lambda operation: heard.append(("teams", operation.action, operation.key)))
+    teams.on_post_update_instance(lambda updated_fields: heard.append([*updated_fields]))
+    users.on_post_create_instance(lambda instance: heard.append("never: no user was created"))
+    teams.on_failure(lambda exc_info: heard.append(exc_info[0].__name__))
+    teams.on_postrun(lambda operation: heard.append("postrun"))
+    async with serving(api) as client:
+        await client.post("/team/t/members", json={"id": "ann"})
+        await client.get("/team/t/members")
+        await client.get("/team/t/members/ann")
+        await client.get("/team/t/owner")
+        await client.post("/team/t/projects", json={})
+    assert heard == [
+        ("teams", "update_instance", "t"),
+        ["members"],
+        "postrun",
+        ("users", "get_list"),
+        ("users", "get_instance"),
+        ("users", "get_instance"),
+        ("teams", "update_instance", "t"),
+        "ValidationError",
+        "postrun",
+    ]
+
+
+# Choosing
+
+
+async def test_nested_resources_can_be_chosen(database: str) -> None:
+    User(name="ann", address=Address(city="Rio")).save()
+    Team(code="t", owner="ann", members=["ann"]).save()
+    api = bzz.Api()
+    api.add(User, nested=())
+    api.add(Team, nested=["members", "notes"])
+    async with serving(api) as client:
+        assert (await client.get("/team/t/members/ann")).status == 200
+        assert (await client.get("/team/t/notes")).status == 200
+        for path in ("/team/t/owner", "/team/t/projects", "/user/ann/address", "/team/t/members/ann/address"):
+            assert (await client.get(path)).problem(404)
+
+
+def test_what_is_chosen_must_be_there() -> None:
+    for nested in (["motto"], ["nothing"]):
+        with pytest.raises(ValueError, match=nested[0]):
+            MongoEngineRestHandler.routes_for(Team, nested=nested)
+    with pytest.raises(TypeError):
+        MongoEngineRestHandler.routes_for(Team, nested="members")
+    assert len(MongoEngineRestHandler.routes_for(Team, nested=())) == 1
+
+
+async def test_routes_without_an_api(database: str) -> None:
+    User(name="ann", address=Address(city="Rio")).save()
+    Team(code="t", members=["ann"]).save()
+    routes = MongoEngineRestHandler.routes_for(Team, prefix="/api")
+    async with serving(list(routes)) as client:
+        assert (await client.get("/api/team/t/members/ann")).json["name"] == "ann"
+        assert (await client.put("/api/team/t/members/ann/address", json={"city": "Oslo"})).status == 200
+        made = await client.post("/api/team/t/members/ann/friends/", json={"id": "ann"})
+        assert made.headers["Location"] == "/api/team/t/members/ann/friends/ann"
+        assert (await client.get(made.headers["Location"])).json["address"]["city"] == "Oslo"
+
+
+async def test_a_handler_class_of_ones_own_serves_what_is_below_as_well(database: str) -> None:
+    Team(code="t", notes=[Note(text="x")]).save()
+
+    class Guarded(MongoEngineRestHandler):
+        nested = ("notes",)
+
+        async def prepare(self) -> None:
+            if "Authorization" not in self.request.headers:
+                raise bzz.Veto(401, "Who are you?")
+            waiting = super().prepare()
+            if waiting is not None:
+                await waiting
+
+        async def get(self, key: str | None = None) -> None:
+            self.set_header("X-Mine", repr(key))
+            await super().get(key)
+
+    api = bzz.Api()
+    api.add(Team, handler=Guarded)
+    async with serving(api) as client:
+        (await client.get("/team/t/notes")).problem(401)
+        allowed = {"Authorization": "me"}
+        assert (await client.get("/team/t/notes", headers=allowed)).headers["X-Mine"] == "None"
+        assert (await client.get("/team/t/notes/0", headers=allowed)).headers["X-Mine"] == "'0'"
+        (await client.get("/team/t/projects", headers=allowed)).problem(404)
+
+
+async def test_a_resource_with_a_longer_name_is_not_hidden(database: str) -> None:
+    Team(code="t").save()
+    User(name="members").save()
+    api = bzz.Api()
+    api.add(Team)
+    api.add(User, resource_name="team/old")
+    async with serving(api) as client:
+        assert (await client.get("/team/old/members")).json["name"] == "members"
+    assert sum(issubclass(rule.handler_class, Nested) for rule in api.routes) == 2
