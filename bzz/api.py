@@ -228,6 +228,7 @@ class Api:
             timeout=self.batch_limits.timeout,
             max_timeout=self.batch_limits.max_timeout,
             limited=self._gate is not None and self._gate.limit is not None,
+            idempotency=self._batch_idempotency,
         )
 
     def _refuse_clash(self, name: str) -> None:

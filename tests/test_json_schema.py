@@ -279,6 +279,8 @@ def _of_kind(kind: str, schema: dict[str, Any], defs: dict[str, Any], depth: int
     if kind == "object":
         return _objects(schema, defs, depth)
     if kind == "array":
+        if "prefixItems" in schema:
+            return st.tuples(*(instances(each, defs, depth + 1) for each in schema["prefixItems"])).map(list)
         items = st.deferred(lambda: instances(schema["items"], defs, depth + 1))
         return st.lists(items, min_size=schema.get("minItems", 0), max_size=schema.get("maxItems", 2))
     if kind == "string":

@@ -29,15 +29,25 @@ _LEVELS = {
 }
 
 
-def coordinates(value: Any, levels: int, pointer: str) -> list[Any]:
-    """Read nested lists of positions, every position two finite numbers."""
+_MOST = (("longitude", 180), ("latitude", 90))
+
+
+def coordinates(value: Any, levels: int, pointer: str, *, on_globe: bool = False) -> list[Any]:
+    """Read nested lists of positions, every position two finite numbers, and one on the globe if asked."""
     if not isinstance(value, list):
         raise refuse(pointer, f"expected an array of coordinates, not {kind_of(value)}")
     if levels > 1:
-        return [coordinates(item, levels - 1, child(pointer, index)) for index, item in enumerate(value)]
+        return [
+            coordinates(item, levels - 1, child(pointer, index), on_globe=on_globe)
+            for index, item in enumerate(value)
+        ]
     if len(value) != 2:
         raise refuse(pointer, "expected a position: two numbers")
-    return [_number(item, child(pointer, index)) for index, item in enumerate(value)]
+    position = [_number(item, child(pointer, index)) for index, item in enumerate(value)]
+    for index, (name, most) in enumerate(_MOST if on_globe else ()):
+        if abs(position[index]) > most:
+            raise refuse(child(pointer, index), f"a {name} is from -{most} to {most}")
+    return position
 
 
 def _number(value: Any, pointer: str) -> float | int:
@@ -82,19 +92,26 @@ class PlaceSpec(FieldSpec):
 class GeoJsonSpec(PlaceSpec):
     """A GeoJSON object; bare coordinates are accepted too."""
 
+    @property
+    def on_globe(self) -> bool:
+        """Whether MongoDB refuses positions off the globe: its index could not hold them."""
+        return bool(self.field._geo_index)
+
     def decode(self, value: Any, pointer: str) -> Any:
         levels = _LEVELS.get(self.field._type)
         if levels is None:  # a user's own kind: its validate() knows
             return decode_value(value, pointer)
         if isinstance(value, list):
-            return coordinates(value, levels, pointer)
+            return coordinates(value, levels, pointer, on_globe=self.on_globe)
         if not isinstance(value, dict) or set(value) != {"type", "coordinates"}:
             raise refuse(pointer, 'expected GeoJSON: an object with "type" and "coordinates"')
         if value["type"] != self.field._type:
             raise refuse(child(pointer, "type"), f'expected "{self.field._type}"')
         return {
             "type": self.field._type,
-            "coordinates": coordinates(value["coordinates"], levels, child(pointer, "coordinates")),
+            "coordinates": coordinates(
+                value["coordinates"], levels, child(pointer, "coordinates"), on_globe=self.on_globe
+            ),
         }
 
 

@@ -102,6 +102,8 @@ def is_textual(spec: FieldSpec) -> bool:
 
 def or_empty(shown: Json) -> Json:
     """Return the schema of a text that may also be empty, which is how a form or a query says null."""
+    if shown.get("type") == "string" and shown.keys().isdisjoint({"pattern", "minLength", "enum", "format"}):
+        return shown
     return {"anyOf": [shown, {"const": "", "description": "None."}]}
 
 
@@ -290,7 +292,7 @@ def _(spec: GeoJsonSpec, side: Side, refer: Referrer) -> Json:
     levels = _LEVELS.get(spec.field._type)
     if levels is None:  # a user's own kind: its validate() knows
         return refer.untyped(side)
-    places = _coordinates(levels)
+    places = _coordinates(levels, on_globe=side != "output" and spec.on_globe)
     shown: Json = {
         "type": "object",
         "properties": {"type": {"const": spec.field._type}, "coordinates": places},
@@ -300,7 +302,14 @@ def _(spec: GeoJsonSpec, side: Side, refer: Referrer) -> Json:
     return shown if side == "output" else {"anyOf": [shown, places]}
 
 
-def _coordinates(levels: int) -> Json:
-    if levels == 1:
-        return {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-    return {"type": "array", "items": _coordinates(levels - 1), "minItems": 1}
+def _coordinates(levels: int, *, on_globe: bool = False) -> Json:
+    if levels > 1:
+        return {"type": "array", "items": _coordinates(levels - 1, on_globe=on_globe), "minItems": 1}
+    position: Json = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    if on_globe:
+        longitude, latitude = (
+            {"type": "number", "minimum": -most, "maximum": most, "description": name}
+            for name, most in (("Longitude.", 180), ("Latitude.", 90))
+        )
+        position["prefixItems"] = [longitude, latitude]
+    return position

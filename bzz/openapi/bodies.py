@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bzz.model import FieldSpec, Schema
+from bzz.model import FieldSpec, Schema, Selection
 from bzz.model.containers import MapSpec
 from bzz.model.dynamic import UntypedSpec
-from bzz.model.embedding import EmbeddingSpec
+from bzz.model.embedding import EmbeddedSpec, EmbeddingSpec
 from bzz.model.field import CustomSpec
 from bzz.model.geo import PlaceSpec
 from bzz.model.json_example import NONE, example
@@ -65,16 +65,9 @@ def write_content(schema: Schema, form: Form, catalog: Catalog) -> Json:
 def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> Json:
     """Return the media types of PATCH, of those that the server takes."""
     merge: Json = {
-        "type": "object",
         "description": "RFC 7396: what is named is changed, null is removed, embedded objects in parts.",
-        "properties": {
-            name: _mergeable(spec, catalog)
-            for name, spec in schema.fields.items()
-            if not catalog.named("update").below(name).is_none
-        },
+        **_parts(schema, catalog, catalog.named("update"), ()),
     }
-    if not schema.dynamic and not schema.polymorphic:
-        merge["additionalProperties"] = {"type": "null"}
     # Only for the example: what a PUT may hold is perhaps no part of the document.
     aside = catalog.aside()
     change = _one_field(aside.document(schema, "update"), aside)
@@ -90,8 +83,27 @@ def patch_content(schema: Schema, media_types: list[str], catalog: Catalog) -> J
     return found
 
 
-def _mergeable(spec: FieldSpec, catalog: Catalog) -> Json:
-    """Return the schema of a member of a merge patch; of an object that may be named in parts, little."""
+def _parts(schema: Schema, catalog: Catalog, chosen: Selection, above: tuple[Schema, ...]) -> Json:
+    """Return the schema of an object of which a merge patch names what is to change."""
+    inner = (*above, schema)
+    parts: Json = {
+        "type": "object",
+        "properties": {
+            name: _mergeable(spec, catalog, chosen.below(name), inner)
+            for name, spec in schema.fields.items()
+            if not chosen.below(name).is_none
+        },
+    }
+    return (
+        parts if schema.dynamic or schema.polymorphic else {**parts, "additionalProperties": {"type": "null"}}
+    )
+
+
+def _mergeable(spec: FieldSpec, catalog: Catalog, chosen: Selection, above: tuple[Schema, ...]) -> Json:
+    """Return the schema of a member of a merge patch; of an object that may be anything, little."""
+    if isinstance(spec, EmbeddedSpec) and spec.embedded is not None and spec.embedded not in above:
+        shown = _parts(spec.embedded, catalog, chosen, above)
+        return nullable(shown) if takes_null(spec) else shown
     if isinstance(spec, (EmbeddingSpec, MapSpec)):
         return {"type": ["object", "null"] if takes_null(spec) else "object"}
     if isinstance(spec, PlaceSpec):

@@ -90,7 +90,7 @@ def _service(described: Description, catalog: Catalog) -> Json:
         ready = "Whether requests may be sent here"
         paths[described.ready] = probe_path("ready", ready, "ready", catalog, can_fail=True)
     if described.openapi is not None:
-        paths[described.openapi] = self_path()
+        paths[described.openapi] = self_path(catalog)
     return paths
 
 

@@ -5,43 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bzz.batch.directory import METHODS
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, limited, plain_problem, problems
+from bzz.openapi.answers import HEADERS, content, kinds_for, limited, plain_problem, problems
+from bzz.openapi.parameters import key_header, prefer_header
+from bzz.openapi.planned import planned_operation
+from bzz.resource.idempotency import Idempotency
 
 __all__ = ["BatchTerms", "batch_path", "probe_path", "self_path"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTerms:
-    """Where batches are taken, with which methods, and within which limits (in seconds)."""
+    """Where batches are taken, the paths that they can lead to, and their limits (in seconds)."""
 
     path: str
-    methods: Sequence[str]
+    collections: Sequence[str]
+    prefix: str
     max_operations: int
     timeout: float
     max_timeout: float
     limited: bool = False
+    idempotency: Idempotency | None = None
 
 
 def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json:
     """Return the path item of batches; ``like`` is the path of a collection, for the example."""
-    name = {"type": "string", "minLength": 1, "maxLength": 100}
-    operation: Json = {
-        "type": "object",
-        "properties": {
-            "method": {"enum": list(terms.methods)},
-            "path": {"type": "string", "maxLength": 4096, "pattern": "^/[^#]*$"},
-            "body": {"type": ["object", "null"]},
-            "if_match": {
-                "type": ["string", "null"],
-                "description": 'As in If-Match: tags in quotes, or "*".',
-            },
-            "switches": {"type": "array", "items": name, "maxItems": 100},
-        },
-        "required": ["method", "path"],
-        "additionalProperties": False,
-    }
+    name = {"type": "string", "minLength": 1, "maxLength": 100, "description": "Printable characters."}
+    switches: Json = {"type": "array", "items": name, "maxItems": 100}
+    operation = planned_operation(terms.collections, terms.prefix, switches, catalog)
     batch: Json = {
         "type": "object",
         "properties": {
@@ -49,7 +42,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             "operations": {"type": "array", "items": operation, "maxItems": terms.max_operations},
             "atomic": {"type": "boolean", "default": False, "description": "All of it or nothing of it."},
             "continue_on_error": {"type": "boolean", "default": False},
-            "switches": {"type": "array", "items": name, "maxItems": 100},
+            "switches": switches,
             "timeout": {
                 "type": "number",
                 "exclusiveMinimum": 0,
@@ -63,10 +56,18 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
     }
     operations = [] if like is None else [{"method": "GET", "path": like}]
     shown = {"name": "nightly", "operations": operations, "atomic": False}
-    kinds = ["body", "header", "validation", "storage-unavailable", "storage-timeout"]
+    # An operation that fails ends the batch with its own problem.
+    kinds = dict.fromkeys(
+        kind
+        for method, on_item in METHODS
+        for kind in kinds_for(
+            method, on_item=on_item, demands_if_match=True, takes_key=terms.idempotency is not None
+        )
+    )
     answers: dict[str, Json] = {
         "200": {
             "description": "The plan came to its end, whatever its operations were answered.",
+            "headers": {"Preference-Applied": HEADERS["Preference-Applied"]},
             "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
         },
         **problems(kinds, catalog, statuses=[415]),
@@ -76,6 +77,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             "operationId": "run_batch",
             "summary": "Run a plan of operations, one after another or all in one transaction",
             "tags": ["service"],
+            "parameters": _parameters(terms),
             "requestBody": {
                 "required": True,
                 "content": content(catalog.refer("batch", "Batch", batch), shown),
@@ -91,6 +93,11 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             },
         },
     }
+
+
+def _parameters(terms: BatchTerms) -> list[Json]:
+    prefer = prefer_header("POST")
+    return [prefer] if terms.idempotency is None else [prefer, key_header(terms.idempotency)]
 
 
 def _report(catalog: Catalog) -> Json:
@@ -110,6 +117,11 @@ def _report(catalog: Catalog) -> Json:
             "etag": {"type": "string"},
             "diff": {"type": "object", "description": 'By dotted field: {"from", "to"}.'},
             "location": {"type": "string", "format": "uri-reference"},
+            "unchecked": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "What a dry run leaves out: only doing it would show it.",
+            },
             "error": plain_problem(catalog),
         },
         "required": ["index", "method", "path", "state", "status"],
@@ -117,6 +129,7 @@ def _report(catalog: Catalog) -> Json:
     return {
         "type": "object",
         "properties": {
+            "dry_run": {"const": True, "description": "Nothing of this is stored."},
             "name": {"type": "string"},
             "atomic": {"type": "boolean"},
             "early_exit": {"type": "boolean"},
@@ -135,20 +148,21 @@ def probe_path(name: str, summary: str, alive: str, catalog: Catalog, *, can_fai
     answers: Json = {"200": {"description": "Yes.", "content": content(shown, {"status": alive})}}
     if can_fail:
         answers |= {"503": problems([], catalog, statuses=[503])["503"]}
-    return _read(name, summary, answers)
+    return _read(name, summary, answers, catalog)
 
 
-def self_path() -> Json:
+def self_path(catalog: Catalog) -> Json:
     """Return the path item of the description."""
     answers = {
         "200": {"description": "An OpenAPI 3.1 document.", "content": content({"type": "object"})},
         "304": {"description": "It is the one that `If-None-Match` names."},
     }
-    return _read("openapi", "This description", answers)
+    return _read("openapi", "This description", answers, catalog)
 
 
-def _read(name: str, summary: str, answers: Json) -> Json:
-    """Return the path item of something that is only read."""
+def _read(name: str, summary: str, answers: Json, catalog: Catalog) -> Json:
+    """Return the path item of something that is only read; a body that is broken is refused all the same."""
+    answers = {**answers, "400": problems([], catalog, statuses=[400])["400"]}
     bare = {
         status: {member: each for member, each in answer.items() if member != "content"}
         for status, answer in answers.items()
