@@ -182,9 +182,12 @@ def worker(name: str, queues: str | None, broker: str | None, url: str | None, *
     help="Whose resources the paths in the file lead to.",
 )
 @click.option("--switch", "switches", multiple=True, help="Turn a switch of the plan on; can be repeated.")
+@click.option("--dry-run", is_flag=True, help="Try everything in a transaction that is rolled back.")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each operation as JSON.")
 @mongo_options
-def batch(file: Any, name: str, switches: tuple[str, ...], as_json: bool, **mongo: Any) -> None:
+def batch(
+    file: Any, name: str, switches: tuple[str, ...], dry_run: bool, as_json: bool, **mongo: Any
+) -> None:
     """Run the batch of operations in FILE (JSON, as for POST /batch; - is the standard input).
 
     The exit status is 1 when the batch failed or the file is not a batch.
@@ -199,8 +202,8 @@ def batch(file: Any, name: str, switches: tuple[str, ...], as_json: bool, **mong
     with friendly(), connected(name, **where) as api:
         if not hasattr(api, "directory"):
             raise click.BadParameter(f"{name} is not a bzz.Api.", param_hint="--api")
-        running = run_file(file.read(), api, Console(stderr=True), switches=switches, as_json=as_json)
-        finished = asyncio.run(running)
+        options: Any = {"switches": switches, "as_json": as_json, "dry_run": dry_run}
+        finished = asyncio.run(run_file(file.read(), api, Console(stderr=True), **options))
     if not finished:
         raise SystemExit(1)
 

@@ -41,13 +41,19 @@ class Api(Protocol):
 
 
 async def run_file(
-    data: bytes, api: Api, console: Console, *, switches: Sequence[str] = (), as_json: bool = False
+    data: bytes,
+    api: Api,
+    console: Console,
+    *,
+    switches: Sequence[str] = (),
+    as_json: bool = False,
+    dry_run: bool = False,
 ) -> bool:
     """Run the batch that is written in ``data``, JSON as in ``POST /batch``; tell whether it finished.
 
-    ``switches`` are turned on besides those of the file. A progress bar and a table go to ``console``; with
-    ``as_json`` the report, as over HTTP, goes to the standard output. There is no HTTP request: ``handler``
-    in the payload of signals is None.
+    ``switches`` are turned on besides those of the file. With ``dry_run`` nothing is stored. A progress bar
+    and a table go to ``console``; with ``as_json`` the report, as over HTTP, goes to the standard output.
+    There is no HTTP request: ``handler`` in the payload of signals is None.
     """
     try:
         request = read_request(_with(switches, typed.parse_json(data)), api.directory, api.batch_limits)
@@ -56,7 +62,7 @@ async def run_file(
         return False
     with _progress(console) as progress:
         bar = progress.add_task(escape(request.name), total=len(request.plan))
-        batch = Batch(request, progress=lambda count: progress.update(bar, completed=count))
+        batch = Batch(request, dry_run=dry_run, progress=lambda count: progress.update(bar, completed=count))
         ended_by: Exception | None = None
         try:
             await batch.run()
@@ -106,6 +112,8 @@ def _show_end(console: Console, batch: Batch, ended_by: Exception | None) -> Non
         console.print(f"[red]{escape(where)}[/red]  {escape(_detail(entry.error))}", soft_wrap=True)
     if len(failed) > SHOWN_ERRORS:
         console.print(f"… and {len(failed) - SHOWN_ERRORS} more")
+    if batch.dry_run:
+        console.print("This was a dry run: nothing is stored.")
     if ended_by is not None:
         console.print("[bold red]The batch failed.[/bold red]")
         _show_error(console, ended_by)
