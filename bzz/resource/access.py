@@ -185,9 +185,9 @@ def _find(schema: Schema, name: str) -> Found | None:
 def _named(
     selection: Selection, operation: Operation, *, partly: bool = False
 ) -> Iterator[tuple[tuple[Any, ...], bool]]:
-    """Yield the path of what the data of an operation sets outside, and whether it names just that.
+    """Yield the path of what the data of an operation sets outside, and whether it sets all of that.
 
-    ``partly``: also of what lies outside in part, as setting it may set that.
+    ``partly``: also of what lies outside in part; of an object it is then said what to change.
     """
     data = operation.data
     if operation.data_kind == "json_patch":
@@ -197,15 +197,15 @@ def _named(
             path = tuple(name.removesuffix("[]").split("."))
             below = selection.at(path)
             if below.is_none or (partly and not below.is_all):
-                yield path, below.is_none
+                yield path, True
     elif isinstance(data, Mapping):
         for path in typed.named_outside(selection, data):
             yield path, True
         if partly:
-            for name in data:
+            for name, value in data.items():
                 below = selection.below(name)
                 if not below.is_all and not below.is_none:
-                    yield (name,), False
+                    yield (name,), not isinstance(value, Mapping)
 
 
 def _patched(selection: Selection, data: Any) -> Iterator[tuple[tuple[Any, ...], bool]]:
@@ -219,7 +219,7 @@ def _patched(selection: Selection, data: Any) -> Iterator[tuple[tuple[Any, ...],
             if below.is_none:
                 yield path, True
             elif not below.is_all:
-                yield path, False
+                yield path, True
                 for inner in typed.named_outside(below, given.get("value")):
                     yield (*path, *inner), True
 
