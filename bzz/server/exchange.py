@@ -49,7 +49,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.received = 0
         self.counted = False
         self.streams = False
-        self.started = 0.0
+        self.started = time.monotonic()
         self.late: asyncio.TimerHandle | None = None
 
     # Tornado's calls, in the order in which they come
@@ -62,19 +62,22 @@ class Exchange(httputil.HTTPMessageDelegate):
         """Look at the headers, then either refuse the request or let the application have it."""
         self.start_line = cast(httputil.RequestStartLine, start_line)
         self.started = time.monotonic()
-        self.stream.overflow = raw_refusal(400, "A chunk of the body is malformed.", "framing")
-        given = headers.get("X-Request-Id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
-        self.remote = str(self.connection.context)
-        self.front.waiting.pop(self.server_conn, None)
-        if refusal := self._framing(headers) or self._overload():
+        self.stream.overflow = _BAD_CHUNK
+        given = headers["X-Request-Id"] if "X-Request-Id" in headers else ""
+        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+        front = self.front
+        if front.log is not None:
+            self.remote = str(self.connection.context)
+        front.waiting.pop(self.server_conn, None)
+        has_body = "Content-Length" in headers or "Transfer-Encoding" in headers
+        if refusal := (self._framing(headers) if has_body else None) or self._overload():
             refusal()
             return None
-        self.front.in_flight += 1
+        front.in_flight += 1
         self.counted = True
-        if "Content-Length" in headers or "Transfer-Encoding" in headers:
+        if has_body:
             self._start_clock()
-        self.inner = self.front.hand_on(self.server_conn, self.answer)
+        self.inner = front.hand_on(self.server_conn, self.answer)
         result = self.inner.headers_received(start_line, headers)
         # Behind a trusted proxy the application's side has just put in the client's address.
         self.remote = getattr(self.connection.context, "remote_ip", self.remote)
@@ -215,6 +218,9 @@ class Answer(httputil.HTTPConnection):
     def __init__(self, exchange: Exchange, connection: HTTP1Connection) -> None:
         self.exchange = exchange
         self.connection = connection
+        # What Tornado asks for with each request, so that it need not be looked for.
+        self.context = connection.context
+        self.set_close_callback = connection.set_close_callback
         self.status = 0
         self.size = 0
 
@@ -232,13 +238,14 @@ class Answer(httputil.HTTPConnection):
         chunk: bytes | None = None,
     ) -> Any:
         """Begin the answer."""
+        exchange = self.exchange
         self.status = cast(httputil.ResponseStartLine, start_line).code
         self.size += len(chunk or b"")
-        self.exchange.stream.overflow = b""
-        headers["X-Request-Id"] = self.exchange.request_id
-        if self.exchange.front.draining:
+        exchange.stream.overflow = b""
+        headers["X-Request-Id"] = exchange.request_id
+        if exchange.front.draining:
             headers["Connection"] = "close"
-            self.exchange.stream.last = True
+            exchange.stream.last = True
         return self.connection.write_headers(start_line, headers, chunk)
 
     def write(self, chunk: bytes) -> Any:
@@ -284,3 +291,6 @@ def _is_stream(headers: httputil.HTTPHeaders) -> bool:
 def _over(size: str, limit: int) -> bool:
     size = size.lstrip("0")
     return len(size) > 18 or int(size or "0") > limit  # int() refuses thousands of digits
+
+
+_BAD_CHUNK = raw_refusal(400, "A chunk of the body is malformed.", "framing")

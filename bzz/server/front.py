@@ -47,9 +47,10 @@ class Front(HTTPServer):
             xheaders=xheaders,
             trusted_downstream=trusted_downstream,
             max_header_size=limits.max_header_size,
-            idle_connection_timeout=limits.idle_timeout,
             max_body_size=sys.maxsize,  # see bzz.server.exchange
         )
+        # Tornado would start a timer for each request; here one look at all clients now and then does it.
+        self.conn_params.header_timeout = None
         self.limits = limits
         self.log = log
         self.probes = tuple(probes)
@@ -111,8 +112,15 @@ class Front(HTTPServer):
                 stream.close()
 
     def close_stalled(self) -> None:
-        """Close the connections whose client has taken no byte of its answer for too long."""
+        """Close the connections whose client has kept us waiting for too long.
+
+        It has not sent a whole header since a request could begin, or it has taken no byte of its answer.
+        """
         oldest = time.monotonic() - self.limits.idle_timeout
+        for exchange in list(self.waiting.values()):
+            if exchange.started >= oldest:
+                break  # who waits is in the order in which the waiting began
+            exchange.stream.close()
         for client in list(self.clients):
             stream = cast(ClientStream, cast(HTTP1ServerConnection, client).stream)
             if stream.writing() and stream.progress < oldest:
