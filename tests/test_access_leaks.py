@@ -97,7 +97,9 @@ def twins(draw: Any, access: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     left, right = [], []
     for key in ("a", "b", "c"):
         one = {"_id": key, **draw(bodies)}
-        replaced = {name for name in NAMES if not any(is_seen(access, each) for each in [name, *leaves(name)])}
+        replaced = {
+            name for name in NAMES if not any(is_seen(access, each) for each in [name, *leaves(name)])
+        }
         other = {**one, **{name: draw(VALUES[name]) for name in replaced}}
         if "part" not in replaced and isinstance(one.get("part"), dict):
             other["part"] = draw(twin_of(access, "part", one["part"]))
@@ -116,17 +118,21 @@ values = st.one_of(*VALUES.values())
 pointers = st.sampled_from(
     ["", *(f"/{each.replace('.', '/')}" for each in DOTTED), "/parts/0/shut", "/words/-"]
 )
-patches = st.lists(
-    st.one_of(
-        st.fixed_dictionaries(
-            {"op": st.sampled_from(["add", "replace", "test"]), "path": pointers, "value": values}
-        ),
-        st.fixed_dictionaries({"op": st.just("remove"), "path": pointers}),
-        st.fixed_dictionaries({"op": st.sampled_from(["move", "copy"]), "path": pointers, "from": pointers}),
-    ),
-    min_size=1,
-    max_size=3,
-)
+
+
+def patches_of(paths: Any, new: Any) -> Any:
+    """Return JSON Patches, of which most do not fit."""
+    setting = st.sampled_from(["add", "replace", "test"])
+    operation = st.one_of(
+        st.fixed_dictionaries({"op": setting, "path": paths, "value": new}),
+        st.fixed_dictionaries({"op": st.just("remove"), "path": paths}),
+        st.fixed_dictionaries({"op": st.sampled_from(["move", "copy"]), "path": paths, "from": paths}),
+    )
+    return st.lists(operation, min_size=1, max_size=3)
+
+
+patches = patches_of(pointers, values)
+inner_patches = patches_of(st.sampled_from(["", "/open", "/shut", "/0", "/-"]), words | parts)
 forms = st.dictionaries(
     st.sampled_from([each for each in DOTTED if not each.startswith("parts")]),
     st.sampled_from(["", "1", *WORDS]),
@@ -144,14 +150,56 @@ queries = st.one_of(
 wishes = st.sampled_from([{}, {}, {"Prefer": "dry-run"}, {"If-Match": '"none"'}, {"If-Match": "*"}])
 
 
+KINDS = ["list", "get", "post", "put", "form", "merge", "patch", "delete", "batch", "many", "nested", "parts"]
+NESTED = ["part", "parts", "parts/0", "parts/1", "other"]
+NDJSON = {"Accept": "application/x-ndjson"}
+
+
+@st.composite
+def many(draw: Any) -> dict[str, Any]:
+    """Ask something of, or for, several documents at once."""
+    wish = {"Prefer": f"max-affected=9, handling={draw(st.sampled_from(['strict', 'lenient']))}"}
+    filtered = f"/thing?{draw(queries)}"
+    made = [{"key": key, **draw(bodies)} for key in "yz"]
+    return draw(
+        st.sampled_from(
+            [
+                {"method": "GET", "path": filtered, "headers": NDJSON},
+                {"method": "POST", "path": "/thing", "json": made, "headers": wish},
+                {"method": "PATCH", "path": filtered, "json": draw(bodies), "headers": wish},
+                {"method": "DELETE", "path": filtered, "headers": wish},
+            ]
+        )
+    )
+
+
+@st.composite
+def nested(draw: Any, at: str) -> dict[str, Any]:
+    """Ask something of what stands in a document, or of what it refers to."""
+    method = draw(st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]))
+    sent: dict[str, Any] = {"method": method, "path": f"{at}/{draw(st.sampled_from(NESTED))}"}
+    sent["headers"] = draw(wishes)
+    if method in {"GET", "DELETE"}:
+        return sent
+    if method == "PATCH" and draw(st.booleans()):
+        return {**sent, "json": draw(inner_patches), "content_type": "application/json-patch+json"}
+    return {**sent, "json": draw(parts | st.just({"id": "b"}) | bodies)}
+
+
 @st.composite
 def requests(draw: Any) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["list", "get", "post", "put", "form", "merge", "patch", "delete", "batch"]))
+    kind = draw(st.sampled_from(KINDS))
     at = f"/thing/{draw(st.sampled_from(['a', 'b']))}"
     if kind == "list":
         return {"method": "GET", "path": f"/thing?{draw(queries)}"}
     if kind == "get":
         return {"method": "GET", "path": at}
+    if kind == "many":
+        return draw(many())
+    if kind == "nested":
+        return draw(nested(at))
+    if kind == "parts":
+        return {"method": "GET", "path": f"{at}?{draw(queries)}"}
     if kind == "post":
         return {"method": "POST", "path": "/thing", "json": {"key": "z", **draw(bodies)}}
     if kind == "batch":
@@ -188,7 +236,7 @@ async def ask(client: Client, request: dict[str, Any]) -> Any:
         **{name: value for name, value in request.items() if name not in {"method", "path"}},
     )
     assert answer.status < 500, (request, answer)
-    body = without_tags(json.loads(answer.body)) if answer.body else None
+    body = [without_tags(json.loads(line)) for line in answer.body.splitlines()]
     links = re.sub(r"cursor=[\w%-]+", "cursor", answer.headers.get("Link", ""))
     return answer.status, body, links, answer.headers.get("X-Total-Count")
 
@@ -207,7 +255,7 @@ async def test_no_answer_tells_what_cannot_be_seen(connected: None, data: st.Dat
     asked = data.draw(st.lists(requests(), min_size=1, max_size=12))
     seen = [each for each in ("other",) if is_seen(access, each)]
     api = bzz.Api()
-    api.add(Thing, expandable=seen, **access)
+    api.add(Thing, expandable=seen, bulk=["PATCH", "DELETE"], ndjson=True, **access)
     collection = Thing._get_collection()
     told = []
     async with serving(api) as client:

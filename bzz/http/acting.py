@@ -49,7 +49,7 @@ def _stand_in(cls: type[Any], handler: Any, initialized: Mapping[str, Any]) -> A
     """Return the handler of an operation as one of this class; what it finds out it keeps for itself."""
     if isinstance(handler, cls) and vars(handler).get("resource") is initialized["resource"]:
         return handler
-    made = cls.__new__(cls)
+    made: Any = object.__new__(cls)
     if isinstance(handler, tornado.web.RequestHandler):
         made.__dict__.update(vars(handler))
         # Who the user is, is for this class to find out.
