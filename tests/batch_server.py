@@ -25,7 +25,7 @@ class Widget(mongoengine.Document):
 def make_api(notes: int | None = None) -> bzz.Api:
     """An Api with widgets; ``notes`` is a file descriptor, written to without any buffer."""
     api = bzz.Api()
-    widgets = api.add(Widget)
+    widgets = api.add(Widget, bulk={"PATCH", "DELETE"})
     if notes is None:
         return api
 
