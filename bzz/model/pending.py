@@ -30,13 +30,13 @@ def pending_sequences(document: Any) -> list[tuple[Any, Any]]:
 def pending_references(document: Any) -> list[tuple[Any, FieldSpec]]:
     """Return (owner, spec) for every cached reference that a client set by key.
 
-    Its copies come from ``spec.target``: read the document with the key ``owner._data[spec.name]`` holds and
-    assign it, or refuse the key if it does not exist.
+    Its copies come from the document with the key that ``owner._data[spec.name]`` holds, perhaps among others
+    in a list: read it and put it there, or refuse the key if it does not exist.
     """
     return [
         (owner, spec)
         for owner, spec in _fields_of(document)
-        if spec.target is not None and any(map(is_pending, _documents_in(owner._data.get(spec.name))))
+        if any(map(is_pending, _documents_in(owner._data.get(spec.name))))
     ]
 
 

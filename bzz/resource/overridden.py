@@ -21,6 +21,7 @@ from mongoengine.queryset.manager import QuerySetManager
 from bzz import model as typed
 from bzz.errors import DuplicateError, FieldError, ReferencedError, StorageError, ValidationError
 from bzz.model import Schema, Stored
+from bzz.model.references import is_pending
 from bzz.model.refusal import flatten
 from bzz.storage import Store
 
@@ -140,6 +141,8 @@ def _read(value: Any, pointer: str) -> Any:
         return [_read(each, f"{pointer}/{position}") for position, each in enumerate(value)]
     if isinstance(value, dict):
         return {name: _read(each, f"{pointer}/{name}") for name, each in value.items()}
+    if not is_pending(value):
+        return value
     found = type(value).objects(pk=value.pk).first()
     if found is None:
         raise ValidationError([FieldError(pointer, "no document has this key")])
