@@ -103,9 +103,10 @@ async def test_every_kind_of_url_has_its_methods(client: Client, path: str, allo
         "/team/t/members%2Fann",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_what_is_no_property_is_nowhere(client: Client, method: str, path: str) -> None:
-    assert (await client.request(method, path, json={} if method in {"POST", "PUT"} else None)).status == 404
+async def test_what_is_no_property_is_nowhere(client: Client, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        body = {} if method in {"POST", "PUT"} else None
+        assert (await client.request(method, path, json=body)).status == 404, method
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _one_at_a_time(resource: Resource) -> Options:
     """Return the options of a resource without what is for many documents at once."""
     found = _options.get(resource)
     if found is None:
-        found = _options[resource] = dataclasses.replace(resource.options, bulk=(), max_bulk=0)
+        found = _options[resource] = dataclasses.replace(resource.options, bulk=(), max_bulk=0, ndjson=False)
     return found
 
 

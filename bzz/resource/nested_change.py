@@ -227,7 +227,7 @@ def translated(leg: Leg, place: Place | None, error: ValidationError) -> Validat
     prefix = "" if place is None else place.pointer
     found = []
     for pointer, detail in error.errors:
-        if prefix and (pointer == prefix or pointer.startswith(f"{prefix}/")):
+        if prefix and pointer.startswith(f"{prefix}/"):
             found.append(FieldError(pointer[len(prefix) :], detail))
         else:
             where = pointer[1:].replace("/", ".")
