@@ -7,10 +7,13 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 pyth
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 EXTRAS := embedded,celery,docs,dev
 # Two makes at once in one clone: the second waits for the first to have installed, where flock exists.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV).lock)
 
+# What `make bench` and `make bench-growth` are told instead of --publish, e.g. BENCH="--only get,create --rounds 3"
+BENCH ?=
 # The port of `make serve`.
 PORT ?= 8888
 # How many times harder `make torture` makes the tests.
@@ -29,7 +32,7 @@ QUEUES := $(wildcard tests/test_celery_*.py) tests/test_seed_forms.py
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [NAME=VALUE ...]\n"} \
-		/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2} \
+		/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2} \
 		END {print "\nA newcomer wants two of them: make serve, make test."}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: install
@@ -93,8 +96,17 @@ docs: $(STAMP) ## build the pages into docs/_build/html and run every example in
 	$(BIN)/python docs/build.py
 
 .PHONY: bench
-bench: $(STAMP) ## measure what the performance claims rest on
-	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+bench: $(BENCH_STAMP) ## compare bzz with its peers, for docs/performance.rst (20 minutes; BENCH=--quick: one)
+	$(BIN)/python -m bench compare $(if $(BENCH),$(BENCH),--publish)
+
+.PHONY: bench-growth
+bench-growth: $(BENCH_STAMP) ## measure what grows with what, for docs/performance.rst (8 minutes)
+	$(BIN)/python -m bench growth $(if $(BENCH),$(BENCH),--publish)
+	$(BIN)/python bench/signals.py
+
+$(BENCH_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 .PHONY: up
 up: ## start MongoDB, Redis and the atlas with Docker Compose
@@ -107,5 +119,5 @@ down: ## stop what `make up` started; its data stays
 .PHONY: clean
 clean: ## remove what the other targets made, .venv included; the data of `make serve` in .bzz stays
 	rm -rf $(VENV) $(VENV).lock build dist *.egg-info docs/_build htmlcov .coverage .coverage.* \
-		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+		bench/.envs bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find bzz tests examples docs bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.documents import body, changes, key
+from bench.scenarios import AGES
 from bench.servers import Server
 
 __all__ = ["DisagreementError", "agree"]
@@ -44,10 +45,14 @@ def agree(server: Server, seeded: int) -> None:
     found = ask(200, "GET", f"/user/{key(number)}")
     expect("the document", plain(found), plain(body(number)))
     expect("its key", found[peer.key], key(number))
-    for page in (1, 2):
-        found = ask(200, "GET", f"/user?page={page}&per_page=20")
+    lists = {
+        "page=1": range(20),
+        "page=2": range(20, 40),
+        peer.equals.format(age=7): range(7, seeded, AGES)[:20],
+    }
+    for query, wanted in lists.items():
+        found = ask(200, "GET", f"/user?{query}&per_page=20")
         found = found if peer.items is None else found[peer.items]
-        wanted = range((page - 1) * 20, page * 20)
         expect("the page's keys", [each[peer.key] for each in found], [key(each) for each in wanted])
         expect("the page", [plain(each) for each in found], [plain(body(each)) for each in wanted])
     made = ask(201, "POST", "/user", body(77_777))

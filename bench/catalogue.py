@@ -26,9 +26,10 @@ class UnavailableError(RuntimeError):
 class Peer:
     """A server to compare with, in the folder ``peers/<name>``.
 
-    ``packages`` are those whose versions are told; ``update`` is the method that changes a part of a
-    document, ``items`` the member of a list's answer that holds the documents and ``key`` that of a document
-    that holds its key.
+    ``packages`` are those whose versions are told, ``note`` says in what it differs. ``update`` is the method
+    that changes a part of a document, ``equals`` the filter of a list by age, ``items`` the member of a
+    list's answer that holds the documents, ``key`` that of a document that holds its key. A peer that does
+    not ``store`` anything answers constants.
     """
 
     name: str
@@ -37,9 +38,11 @@ class Peer:
     note: str = ""
     kind: str = "here"
     update: str = "PUT"
+    equals: str = "age={age}"
     items: str | None = None
     key: str = "id"
     stores: bool = True
+    module: str = ""
 
     @property
     def folder(self) -> Path:
@@ -73,7 +76,7 @@ class Peer:
     def command(self) -> list[str]:
         """How it is started; its port, MongoDB's URL and the name of its database follow."""
         if self.kind == "here":
-            return [sys.executable, "-m", f"bench.peers.{self.name}.server"]
+            return [sys.executable, "-m", self.module or f"bench.peers.{self.name}.server"]
         if self.kind == "python":
             return [str(self.environment / "bin" / "python"), str(self.folder / "server.py")]
         # Node looks for packages beside the file that imports them.
@@ -120,15 +123,17 @@ PEERS = {
             "constant",
             "Tornado, a constant",
             ("tornado",),
-            "answers constants of the same sizes, without MongoDB, validation or receivers: Tornado's own cost",
+            "constants of the same sizes, without MongoDB, validation or receivers: Tornado's own cost",
             stores=False,
         ),
-        Peer("bzz", "bzz", ("bzz", "tornado", "mongoengine", "pymongo"), "``bzz.serve``, nothing switched off"),
+        Peer(
+            "bzz", "bzz", ("bzz", "tornado", "mongoengine", "pymongo"), "``bzz.serve``, nothing switched off"
+        ),
         Peer(
             "handwritten",
             "hand-written",
             ("tornado", "pymongo", "orjson"),
-            "Tornado and PyMongo Async, one command a request, validation in plain functions, no ``Document``",
+            "Tornado and PyMongo Async, one command a request, validation in plain functions",
         ),
         Peer(
             "handwritten_motor",
@@ -147,10 +152,11 @@ PEERS = {
             "eve",
             "Eve",
             ("Eve", "pymongo", "gunicorn"),
-            "gunicorn with 40 threads; PATCH instead of PUT; reads before it updates and deletes, so that the "
-            "old values in its difference are those of an earlier read; receivers are plain functions",
+            "gunicorn with 40 threads; PATCH instead of PUT; reads before it updates, so that the old values "
+            "in its difference are those of an earlier read; its receivers are plain functions",
             kind="python",
             update="PATCH",
+            equals="where=%7B%22age%22:{age}%7D",
             items="_items",
             key="_id",
         ),

@@ -13,8 +13,8 @@ __all__ = ["answer", "body", "changes", "key", "stored"]
 
 CITIES = ("Rio de Janeiro", "Lima", "Bogotá", "La Paz", "Quito", "Montevideo", "Asunción", "Caracas")
 TAGS = ("reader", "writer", "editor", "admin", "guest")
-EPOCH = datetime(2020, 1, 1)  # noqa: DTZ001
-KEYS_BEGIN = int(EPOCH.timestamp()) << 64
+EPOCH = datetime(2020, 1, 1)
+KEYS_BEGIN = 1_577_836_800 << 64  # of ObjectIds that are as old
 
 
 def key(number: int) -> str:

@@ -86,9 +86,7 @@ class _Driving:
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.epoll.register(line, select.EPOLLIN)
 
-    def run(
-        self, seconds: float, warm_up: float, begin: Callable[[], None], end: Callable[[], None]
-    ) -> Load:
+    def run(self, seconds: float, warm_up: float, begin: Callable[[], None], end: Callable[[], None]) -> Load:
         under_way = sum(self._ask(number) for number in self.lines)
         under_way = self._until(time.perf_counter() + warm_up, under_way)
         self.latencies.clear()
@@ -116,7 +114,13 @@ class _Driving:
 
     def _until(self, deadline: float, under_way: int) -> int:
         """Go on until the deadline or until nothing is under way; return what is."""
-        clock, poll, lines, parts, begun = time.perf_counter, self.epoll.poll, self.lines, self.parts, self.begun
+        clock, poll, lines, parts, begun = (
+            time.perf_counter,
+            self.epoll.poll,
+            self.lines,
+            self.parts,
+            self.begun,
+        )
         latencies, expected = self.latencies, self.expected
         while under_way and clock() < deadline:
             events = poll(PATIENCE)

@@ -1,1 +1,1 @@
-"""The servers that are compared, one folder each; every one is told its port, MongoDB's URL and its database."""
+"""The servers that are compared, one folder each. Each is told its port, MongoDB's URL and its database."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -47,8 +46,7 @@ def main() -> None:
     api = bzz.Api()
     users = api.add(User)
     users.on_post_create_instance(created)
-    for _ in range(int(os.environ.get("RECEIVERS", "1"))):
-        users.on_post_update_instance(lambda instance, updated_fields: changed(instance, updated_fields))
+    users.on_post_update_instance(changed)
     bzz.serve(api, port=int(port), address="127.0.0.1", access_log=None)
 
 

@@ -59,7 +59,8 @@ app.param("key", (request, response, next, key) => {
 app.get("/user", async (request, response) => {
   const page = Math.max(1, Number(request.query.page ?? 1));
   const perPage = Math.min(100, Math.max(1, Number(request.query.per_page ?? 20)));
-  const found = await User.find().sort({ _id: 1 }).skip((page - 1) * perPage).limit(perPage).lean();
+  const where = request.query.age === undefined ? {} : { age: Number(request.query.age) };
+  const found = await User.find(where).sort({ _id: 1 }).skip((page - 1) * perPage).limit(perPage).lean();
   response.json(found.map(shown));
 });
 

@@ -98,9 +98,12 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/user", response_model_by_alias=False)
 async def users(
-    page: Annotated[int, Query(ge=1)] = 1, per_page: Annotated[int, Query(ge=1, le=100)] = 20
+    page: Annotated[int, Query(ge=1)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=100)] = 20,
+    age: Age | None = None,
 ) -> list[User]:
-    return await User.find_all().sort("_id").skip((page - 1) * per_page).limit(per_page).to_list()
+    found = User.find_all() if age is None else User.find(User.age == age)
+    return await found.sort("_id").skip((page - 1) * per_page).limit(per_page).to_list()
 
 
 @app.get("/user/{key}", response_model_by_alias=False)

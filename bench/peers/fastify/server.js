@@ -29,6 +29,7 @@ const page = {
   properties: {
     page: { type: "integer", minimum: 1, default: 1 },
     per_page: { type: "integer", minimum: 1, maximum: 100, default: 20 },
+    age: fields.age,
   },
 };
 
@@ -71,8 +72,8 @@ app.addHook("preValidation", async (request) => {
 app.get("/user", {
   schema: { querystring: page, response: { 200: { type: "array", items: user } } },
 }, async (request) => {
-  const { page: number, per_page: size } = request.query;
-  const found = await users.find().sort({ _id: 1 }).skip((number - 1) * size).limit(size).toArray();
+  const { page: number, per_page: size, ...where } = request.query;
+  const found = await users.find(where).sort({ _id: 1 }).skip((number - 1) * size).limit(size).toArray();
   return found.map(shown);
 });
 

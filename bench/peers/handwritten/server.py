@@ -25,7 +25,7 @@ EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 heard = [0]
 
 
-class Invalid(ValueError):
+class InvalidError(ValueError):
     """A body that is not a user: what is wrong with it, by field."""
 
 
@@ -59,7 +59,7 @@ def email(value: Any) -> str:
 
 def tags(value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise ValueError("a list is wanted")
+        raise ValueError("a list is wanted")  # noqa: TRY004
     return [text(each) for each in value]
 
 
@@ -74,13 +74,13 @@ def address(value: Any) -> dict[str, Any]:
 
 def boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("true or false is wanted")
+        raise ValueError("true or false is wanted")  # noqa: TRY004
     return value
 
 
 def number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("a number is wanted")
+        raise ValueError("a number is wanted")  # noqa: TRY004
     return float(value)
 
 
@@ -102,13 +102,13 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """Read the fields of a user, each checked; raises :class:`Invalid`."""
+    """Read the fields of a user, each checked; raises :class:`InvalidError`."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Invalid({"body": str(error)}) from None
+        raise InvalidError({"body": str(error)}) from None
     if not isinstance(given, dict):
-        raise Invalid({"body": "an object is wanted"})
+        raise InvalidError({"body": "an object is wanted"})
     fields, wrong = {}, {}
     for name, value in given.items():
         check = CHECKS.get(name)
@@ -120,7 +120,7 @@ def read(body: bytes) -> dict[str, Any]:
         except ValueError as error:
             wrong[name] = str(error)
     if wrong:
-        raise Invalid(wrong)
+        raise InvalidError(wrong)
     return fields
 
 
@@ -160,7 +160,7 @@ class Handler(tornado.web.RequestHandler):
         """The body, or None when it has been refused already."""
         try:
             return read(self.request.body)
-        except Invalid as error:
+        except InvalidError as error:
             self.answer({"errors": error.args[0]}, 400)
             return None
 
@@ -207,9 +207,11 @@ class Users(Handler):
         try:
             page = max(1, int(self.get_query_argument("page", "1")))
             per_page = min(MAX_PER_PAGE, max(1, int(self.get_query_argument("per_page", "20"))))
+            text = self.get_query_argument("age", "")
+            condition = {"age": age(int(text))} if text else {}
         except ValueError:
             raise tornado.web.HTTPError(400) from None
-        found = self.users.find().sort("_id", 1).skip((page - 1) * per_page).limit(per_page)
+        found = self.users.find(condition).sort("_id", 1).skip((page - 1) * per_page).limit(per_page)
         self.answer([shown(document) for document in await found.to_list(per_page)])
 
     async def post(self) -> None:

@@ -1,0 +1,84 @@
+"""The comparison as a picture: what each peer reaches of the hand-written server."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import matplotlib as mpl
+
+from bench.catalogue import PEERS, REFERENCE
+from bench.results import Results
+from bench.scenarios import SCENARIOS
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+__all__ = ["draw"]
+
+# Grey that can be read on white and on black: the pages have both.
+INK = "#7a7f87"
+COLOURS = {"bzz": "#2a9d6f", "constant": "#c9ccd1"}
+OTHERS = "#6f8fb8"
+
+
+def draw(results: Results, connections: int, path: Path) -> None:
+    """Write an SVG, one panel for each scenario; the thin lines reach from the worst round to the best."""
+    scenarios = results.scenarios()
+    peers = [name for name in results.versions if name != REFERENCE]
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "bzz",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        **dict.fromkeys(
+            ["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], INK
+        ),
+    }
+    with mpl.rc_context(style):
+        columns = min(3, len(scenarios))
+        rows = -(-len(scenarios) // columns)
+        size = (3.1 * columns + 1.2, (0.27 * len(peers) + 0.75) * rows)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )
+        for axis in axes.flat[len(scenarios) :]:
+            axis.set_visible(False)
+        for axis, scenario in zip(axes.flat, scenarios, strict=False):
+            _panel(axis, results, scenario, connections, peers)
+        what = f"Answers a second, hand-written Tornado + PyMongo Async = 1, {connections} connections"
+        figure.suptitle(what, fontsize=10)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, transparent=True, metadata={"Date": None})
+        plt.close(figure)
+
+
+def _panel(axis: plt.Axes, results: Results, scenario: str, connections: int, peers: list[str]) -> None:
+    found = [results.ratios(name, scenario, connections) for name in peers]
+    medians = [statistics.median(each) for each in found]
+    reach = [
+        [middle - min(each) for middle, each in zip(medians, found, strict=True)],
+        [max(each) - middle for middle, each in zip(medians, found, strict=True)],
+    ]
+    places = range(len(peers))
+    colours = [COLOURS.get(name, OTHERS) for name in peers]
+    axis.barh(places, medians, color=colours, xerr=reach, error_kw={"ecolor": INK, "elinewidth": 0.8})
+    axis.axvline(1, color=INK, linewidth=1, linestyle="--")
+    # A constant is far ahead in a list; its bar may leave the picture, its figure does not.
+    limit = 1.25 * max(
+        middle for middle, name in zip(medians, peers, strict=True) if name != "constant" or len(peers) == 1
+    )
+    axis.set_xlim(0, max(limit, 1.4))
+    for place, middle in zip(places, medians, strict=True):
+        axis.annotate(
+            f"{middle:.2f}",
+            (0.98, place),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
+    axis.set_yticks(places, [PEERS[name].title for name in peers])
+    axis.invert_yaxis() if not axis.yaxis_inverted() else None
+    axis.set_title(SCENARIOS[scenario].title, fontsize=9, fontweight="bold")
+    axis.spines[["top", "right"]].set_visible(False)
