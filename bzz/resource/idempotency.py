@@ -185,7 +185,7 @@ class Once:
                     "A request with this Idempotency-Key is being worked on.", receipt.seconds
                 )
             await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+            pause = min(_LONGEST_PAUSE, 1.3 * pause)
             receipt = await self.receipts.find(self.name)
         return receipt
 

@@ -1,0 +1,57 @@
+"""A server to be killed, whose requests come with an ``Idempotency-Key``: it notes what it told of.
+
+``python -m tests.keyed_server MONGO_URL DATABASE NOTES`` prints the port that it serves on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import mongoengine
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+import bzz
+from bzz.resource.idempotency import Idempotency
+
+
+class Coin(mongoengine.Document):
+    """Nothing keeps two of them from being equal."""
+
+    name = mongoengine.StringField()
+    count = mongoengine.IntField(default=0)
+    marks = mongoengine.ListField(mongoengine.StringField())
+
+
+def make_api(notes: int) -> bzz.Api:
+    """An Api with coins; ``notes`` is a file descriptor, written to without any buffer."""
+    api = bzz.Api(idempotency=Idempotency(timeout=0.8, wait=5.0))
+    coins = api.add(Coin, retry_seconds=60)
+
+    @coins.on_pre_create_instance
+    async def linger() -> None:
+        await asyncio.sleep(0.002)  # so that there is a middle to be killed in
+
+    @coins.on_post_create_instance
+    @coins.on_post_update_instance
+    def note(instance: Coin, signal: object) -> None:
+        os.write(notes, f"{instance.name}\n".encode())
+
+    return api
+
+
+async def serve(url: str, database: str, path: str) -> None:
+    """Serve until killed."""
+    mongoengine.connect(database, host=url, uuidRepresentation="standard", appname=database)
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    server = HTTPServer(make_api(notes).application())
+    sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    print(sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:]))
