@@ -166,9 +166,7 @@ async def test_a_receiver_gets_all_of_a_document(people: bzz.Api) -> None:
 async def test_what_cannot_be_set_is_refused_where_it_stands(people: bzz.Api) -> None:
     async with serving(people) as client:
         refused = await client.post("/person", json=ann(score=7))
-        assert refused.problem(400)["errors"] == [
-            {"pointer": "/score", "detail": "this field cannot be set"}
-        ]
+        assert refused.problem(400)["errors"] == [{"pointer": "/score", "detail": "this field cannot be set"}]
         refused = await client.post("/person", form={"login": "ann", "score": "7"})
         assert refused.problem(400)["errors"][0]["pointer"] == "/score"
         assert Person.objects.count() == 0
@@ -475,7 +473,9 @@ async def test_a_handler_of_ones_own_authorizes_in_a_batch_as_well() -> None:
         assert told.problem(401)["operations"][0]["error"]["detail"] == "Who wants /note?"
         answer = await client.post("/batch", json={"operations": [operation]}, headers={"X-User": "red"})
         assert [each["text"] for each in answer.json["operations"][0]["body"]] == ["a"]
-        assert [each["text"] for each in (await client.get("/note", headers={"X-User": "blue"})).json] == ["b"]
+        assert [each["text"] for each in (await client.get("/note", headers={"X-User": "blue"})).json] == [
+            "b"
+        ]
 
 
 # Rows -------------------------------------------------------------------------------------------------------
@@ -696,3 +696,71 @@ async def test_a_queryset_that_is_no_filter_opens_nothing(given: Any) -> None:
     routes = bzz.MongoEngineRestHandler.routes_for(Note, get_list_queryset=given)
     async with serving(routes) as client:
         (await client.get("/note")).problem(500)
+
+
+# Every way in -----------------------------------------------------------------------------------------------
+
+
+async def test_bulk_and_streams_keep_to_the_rows() -> None:
+    api = bzz.Api()
+    api.add(Note, rows={"team": "red"}, writable=["text", "team"], bulk=["PATCH", "DELETE"], ndjson=True)
+    for team in ("red", "blue"):
+        Note(team=team, text="a").save()
+    wish = {"Prefer": "max-affected=10"}
+    async with serving(api) as client:
+        lines = await client.get("/note", headers={"Accept": "application/x-ndjson"})
+        assert len(lines.body.splitlines()) == 1
+        changed = await client.request("PATCH", "/note?text=a", json={"text": "b"}, headers=wish)
+        assert changed.status == 200, changed
+        assert {each.team: each.text for each in Note.objects} == {"red": "b", "blue": "a"}
+        moved = await client.request("PATCH", "/note?text=b", json={"team": "blue"}, headers=wish)
+        assert moved.status >= 400
+        refused = await client.request("PATCH", "/note?text=b", json={"author": "x"}, headers=wish)
+        assert refused.status >= 400
+        made = await client.post("/note", json=[{"text": "c"}, {"text": "d", "team": "red"}])
+        assert made.status == 201, made
+        outside = await client.post("/note", json=[{"text": "e"}, {"text": "f", "team": "blue"}])
+        assert outside.status >= 400
+        assert sorted(each.text for each in Note.objects(team="red")) == ["b", "c", "d"]
+        assert (await client.delete("/note?text__exists=true", headers=wish)).status == 200
+        assert [each.team for each in Note.objects] == ["blue"]
+
+
+async def test_bulk_and_nested_operations_are_authorized() -> None:
+    asked: list[str] = []
+
+    def authorize(operation: Operation) -> bool:
+        asked.append(f"{operation.resource.name}.{operation.action}")
+        return operation.action.startswith("get") and operation.resource.name == "person"
+
+    api = bzz.Api(authorize=authorize)
+    api.add(Person, bulk=["PATCH", "DELETE"])
+    api.add(Note)
+    Person(login="ann", name="Ann", home=Home(city="Rio")).save()
+    note = Note(text="a", author="ann").save()
+    wish = {"Prefer": "max-affected=10"}
+    async with serving(api) as client:
+        assert (await client.get("/person/ann/home")).json["city"] == "Rio"
+        assert asked == ["person.get_instance"]
+        for method, path, body in (
+            ("PUT", "/person/ann/home", {"city": "Ur"}),
+            ("DELETE", "/person/ann/home", None),
+            ("POST", "/person/ann/homes", {"city": "Ur"}),
+            ("GET", f"/note/{note.pk}/author", None),
+            ("PATCH", "/person?name=Ann", {"name": "A"}),
+            ("DELETE", "/person?name=Ann", None),
+            ("POST", "/person", [{"login": "x"}]),
+        ):
+            asked.clear()
+            refused = await client.request(method, path, json=body, headers=wish)
+            assert refused.status in (403, 422), (method, path, refused)
+            assert asked, (method, path)
+        person = Person.objects.get()
+        assert (person.name, person.home.city, person.homes) == ("Ann", "Rio", [])
+
+
+async def test_one_document_can_be_asked_for_in_parts_that_are_seen(people: bzz.Api) -> None:
+    async with serving(people) as client:
+        await client.post("/person", json=ann())
+        assert (await client.get("/person/ann?fields=home")).json == {"login": "ann", "home": SEEN["home"]}
+        (await client.get("/person/ann?fields=password")).problem(400)

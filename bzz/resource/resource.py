@@ -193,7 +193,7 @@ class Resource:
 
         It comes before anything is read, and before ``pre_`` receivers change the data.
         """
-        operation.scope = None
+        operation.resource, operation.scope = self, None
         for authorize in self._authorize:
             verdict = authorize(operation)
             if inspect.isawaitable(verdict):
@@ -238,6 +238,10 @@ class Resource:
     def named(self, error: Exception) -> Exception:
         """Return the error of a write as one that speaks of fields by the names that clients know."""
         return self._documents.spoken(error) if isinstance(error, DuplicateError) else error
+
+    def allowed(self, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the HTTP methods of a URL that it has."""
+        return self.options.allowed(methods)
 
     def key_of(self, stored: Stored) -> str:
         """Return the key of a document as it stands in URLs, before percent-encoding."""
@@ -295,11 +299,14 @@ class Resource:
 
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
-        return await self._listing.read(operation, whole=self._is_heard("post_get_list"))
+        whole = self._is_heard("post_get_list")
+        return await self._listing.read(operation, whole=whole, shared=not whole and self.hooks.is_quiet)
 
     async def _get_instance(self, operation: Operation) -> Outcome:
         if self._is_heard("pre_get_instance"):
             await self._ask(operation, key=operation.key)
+        if operation.arguments:
+            return await self._listing.parts(operation)
         return Outcome(after=await self._documents.find_as_named(operation))
 
     async def _create(self, operation: Operation) -> Outcome:
