@@ -814,3 +814,70 @@ async def test_a_resource_with_a_longer_name_is_not_hidden(database: str) -> Non
     async with serving(api) as client:
         assert (await client.get("/team/old/members")).json["name"] == "members"
     assert sum(issubclass(rule.handler_class, Nested) for rule in api.routes) == 2
+
+
+# Batches
+
+
+async def test_batches_reach_what_is_below_a_document(client: Client) -> None:
+    operations = [
+        {"method": "POST", "path": "/team/t/members", "body": {"members": ["cy", "bo"]}},
+        {"method": "POST", "path": "/team/t/members", "body": {"id": "cy"}},
+        {"method": "GET", "path": "/team/t/members?per_page=2"},
+        {"method": "POST", "path": "/team/t/projects", "body": {"name": "a b"}},
+        {"method": "PUT", "path": "/team/t/projects/a%20b", "body": {"stars": 3}},
+        {"method": "POST", "path": "/user/ann/address", "body": {"city": "Rio"}},
+        {"method": "GET", "path": "/team/t/members/ann/address/"},
+        {"method": "PATCH", "path": "/team/t/members/bo", "body": {"age": 41}},
+        {"method": "PUT", "path": "/team/t/owner", "body": {"id": "bo"}},
+        {"method": "DELETE", "path": "/team/t/members/ann"},
+        {"method": "GET", "path": "/team/t/projects/a%20b"},
+    ]
+    for atomic in (False, True):
+        answer = await client.post("/batch", json={"operations": operations, "atomic": atomic})
+        assert answer.status == 200, answer
+        told = answer.json["operations"]
+        assert [each["status"] for each in told] == [201, 200, 200, 201, 200, 201, 200, 200, 200, 204, 200]
+        assert [each["name"] for each in told[0]["body"]] == ["cy", "bo"]
+        assert told[1]["location"] == "/team/t/members/cy"
+        assert [each["name"] for each in told[2]["body"]] == ["ann", "bo"]
+        assert told[3]["location"] == "/team/t/projects/a%20b" and told[5]["location"] == "/user/ann/address"
+        assert told[4]["diff"]["projects"]["to"][-1]["stars"] == 3
+        assert told[4]["etag"] != told[3]["etag"] and told[7]["diff"] == {"age": {"from": 40, "to": 41}}
+        assert told[8]["diff"] == {"owner": {"from": "ann", "to": "bo"}}
+        assert told[10]["body"]["stars"] == 3 and stored()["m"] == ["bo", "cy"]
+        undo = [
+            {"method": "PUT", "path": "/team/t", "body": {"members": ["ann", "bo"], "owner": "ann"}},
+            {"method": "DELETE", "path": "/team/t/projects/a%20b"},
+            {"method": "DELETE", "path": "/user/ann/address"},
+            {"method": "PUT", "path": "/user/bo", "body": {"age": 40}},
+        ]
+        assert (await client.post("/batch", json={"operations": undo, "atomic": atomic})).status == 200
+
+
+async def test_an_atomic_batch_takes_back_what_is_below_a_document(client: Client) -> None:
+    before = stored()
+    operations = [
+        {"method": "POST", "path": "/team/t/members", "body": {"id": "cy"}},
+        {"method": "POST", "path": "/team/t/projects", "body": {"name": "bzz"}},
+    ]
+    with capture(*[each for each in NAMED if each.name.startswith("post_")]) as captured:
+        refused = await client.post("/batch", json={"operations": operations, "atomic": True})
+    assert refused.status == 409 and stored() == before and captured.events == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "pointer"),
+    [
+        ("GET", "/team/t/motto", "/operations/0/path"),
+        ("GET", "/team/t/members/ann/nothing", "/operations/0/path"),
+        ("GET", "/team/t/members/%ff", "/operations/0/path"),
+        ("PUT", "/team/t/members", "/operations/0/method"),
+        ("POST", "/team/t/members/ann", "/operations/0/method"),
+    ],
+)
+async def test_a_batch_says_what_is_not_below_a_document(
+    client: Client, method: str, path: str, pointer: str
+) -> None:
+    answer = await client.post("/batch", json={"operations": [{"method": method, "path": path}]})
+    assert [*errors(answer)] == [pointer]

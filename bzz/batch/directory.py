@@ -7,8 +7,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from bzz import model as typed
-from bzz.errors import BodyError
+from bzz.errors import BodyError, MissingDocumentError
 from bzz.resource import Action, Resource
+from bzz.resource.nested import NestedResource, nested_at
 
 __all__ = ["METHODS", "Directory", "Target"]
 
@@ -30,6 +31,12 @@ class Target(NamedTuple):
     key: str | None
     arguments: dict[str, list[str]]
 
+    def action(self, method: str) -> Action | None:
+        """Return what a method means there, None if nothing."""
+        if method == "POST" and self.resource.is_only:
+            return "create_instance"
+        return METHODS.get((method, self.key is not None))
+
 
 class Directory:
     """The resources that the paths of a batch can lead to.
@@ -47,7 +54,7 @@ class Directory:
 
     def collection(self, resource: Resource) -> str:
         """Return the path of a resource's collection, prefix included."""
-        return f"{self.prefix}/{resource.name}"
+        return resource.path or f"{self.prefix}/{resource.name}"
 
     def find(self, path: str) -> Target:
         """Resolve a path such as ``/user/KEY`` or ``/user?page=2``, with the KEY percent-encoded.
@@ -66,7 +73,27 @@ class Directory:
             resource, key = self._lookup(candidate)
             if resource is not None:
                 return Target(resource, _decoded(key), _arguments(query))
+        for candidate in candidates:
+            nested = self._below(candidate)
+            if nested is not None:
+                return Target(nested, nested.key, _arguments(query))
         raise ValueError("there is no resource at this path")
+
+    def _below(self, path: str) -> NestedResource | None:
+        """Return what a path below a document leads to, None if nothing."""
+        parts = path[1:].split("/")
+        for length in range(len(parts) - 2, 0, -1):
+            resource = self.resources.get("/".join(parts[:length]))
+            if resource is None:
+                continue
+            try:
+                key, *names = [_decoded(each) or "" for each in parts[length:]]
+                found = nested_at(resource, key, names)
+            except (MissingDocumentError, ValueError):
+                continue
+            found.path = self.prefix + path
+            return found
+        return None
 
     def _lookup(self, path: str) -> tuple[Resource | None, str | None]:
         whole = self.resources.get(path[1:])

@@ -178,12 +178,12 @@ def _read_operation(
     except ValueError as error:
         reader.refuse(f"{pointer}/path", str(error))
         return None
-    action = METHODS.get((method, target.key is not None))
+    action = target.action(method)
     if action is None:
         place = "one document" if target.key is not None else "a collection"
         reader.refuse(f"{pointer}/method", f"{method} does not exist on {place}")
         return None
-    if method not in target.resource.options.allowed((method,)):
+    if method not in target.resource.allowed((method,)):
         reader.refuse(f"{pointer}/method", f"{method} is not allowed on {target.resource.name}")
         return None
     body = given.get("body")

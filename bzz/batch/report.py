@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import orjson
 
-from bzz import model as typed
 from bzz.batch.runner import Batch, Entry
 from bzz.model import Schema
 from bzz.mongoengine_handler import problem_of
@@ -62,7 +61,8 @@ async def describe(index: int, entry: Entry, *, dry_run: bool = False) -> dict[s
         "status": None,
     }
     if entry.state == "done":
-        told["status"] = _STATUS.get(planned.action, 200)
+        is_new = entry.outcome is None or entry.outcome.is_new
+        told["status"] = _STATUS.get(planned.action, 200) if is_new else 200
         try:
             told.update(await _outcome(entry, dry_run=dry_run))
         except Exception as error:
@@ -92,9 +92,9 @@ async def _outcome(entry: Entry, *, dry_run: bool) -> dict[str, Any]:
         told["etag"] = planned.resource.etag(outcome.after)
     told["body"] = orjson.Fragment(await planned.resource.view.render(outcome.after))
     if planned.action == "create_instance" and not dry_run:
-        key = typed.key_to_text(schema, outcome.after)
-        told["location"] = f"{planned.collection}/{quote(key, safe='')}"
-    if planned.action == "update_instance":
+        key = planned.resource.key_of(outcome.after)
+        told["location"] = f"{planned.collection}/{quote(key, safe='')}" if key else planned.collection
+    if planned.action == "update_instance" or outcome.updated_fields:
         told["diff"] = planned.resource.view.diff(outcome.after, outcome.updated_fields)
     return told
 

@@ -69,9 +69,11 @@ def obstacles(plan: Sequence[PlannedOperation], *, dry_run: bool = False) -> lis
 
 def _obstacle(planned: PlannedOperation, first: Any, dry_run: bool) -> str | None:
     writes = planned.action not in {"get_list", "get_instance"}
-    if planned.resource.store.driver().client is not first.driver().client:
+    if any(each.store.driver().client is not first.driver().client for each in planned.resource.parts):
         return "an atomic batch reaches one MongoDB; this is on another connection than the first operation"
-    deletes = planned.action == "delete_instance" and not dry_run
+    # What is taken out of a document is not deleted as a document is.
+    whole = planned.resource.parts == (planned.resource,)
+    deletes = planned.action == "delete_instance" and whole and not dry_run
     if deletes and overridden.deletes_itself(planned.resource.schema):
         return (
             f"deleting a {planned.resource.name} involves its own delete(), delete rules, signals or files, "
@@ -234,7 +236,7 @@ def _has_spoiled(error: BaseException | None, planned: PlannedOperation) -> bool
 
     MongoDB gives it up at the first command that fails; and a model's own ``save()`` may have written a part.
     """
-    if overridden.saves_itself(planned.resource.schema):
+    if any(overridden.saves_itself(each.schema) for each in planned.resource.parts):
         return True
     while error is not None:
         if isinstance(error, PyMongoError):

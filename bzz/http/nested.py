@@ -41,18 +41,15 @@ class Nested(_Handler):
         except (UnicodeDecodeError, MissingDocumentError):
             return
         self.resource, self.path = self.place, path.removesuffix("/")
-        key = self.place.legs[-1].steps[-1].key
-        # A document that is the only one of its property has no key, and is no list.
-        self._key = [] if self.place.is_list else [key or ""]
 
     def allowed_methods(self) -> tuple[str, ...]:
         """Return the methods of what is there; none where nothing is."""
-        return () if self.place is None else self.place.allowed()
+        return () if self.place is None else self.place.methods()
 
     def prepare(self) -> Any:
         """Hand the methods of the handler the key that the URL ends in."""
         if self.place is not None:
-            self.path_args = self._key
+            self.path_args = [] if self.place.key is None else [self.place.key]
         return super().prepare()
 
     async def run(self, action: Any, **given: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from bzz.resource.etag import form_of
 from bzz.resource.nested_path import Leg, check_names, names_of, related, resolve
 from bzz.resource.nested_work import Work
 from bzz.resource.nested_writing import work_for
-from bzz.resource.operation import Operation, Options, Outcome
+from bzz.resource.operation import Operation, Outcome
 from bzz.resource.resource import Resource
 from bzz.resource.view import View
 
@@ -27,17 +25,6 @@ def nested_at(resource: Resource, key: str, names: Sequence[str]) -> NestedResou
     Raises MissingDocumentError where a name is no property that is a resource.
     """
     return NestedResource(resolve(resource, key, names))
-
-
-_options: weakref.WeakKeyDictionary[Resource, Options] = weakref.WeakKeyDictionary()
-
-
-def _one_at_a_time(resource: Resource) -> Options:
-    """Return the options of a resource without what is for many documents at once."""
-    found = _options.get(resource)
-    if found is None:
-        found = _options[resource] = dataclasses.replace(resource.options, bulk=(), max_bulk=0, ndjson=False)
-    return found
 
 
 class NestedResource(Resource):
@@ -62,7 +49,7 @@ class NestedResource(Resource):
         self.schema = prop.schema
         self.model = prop.schema.model
         self.name = prop.name
-        self.options = _one_at_a_time(owner if self.target is None else self.target)
+        self.options = owner.options if self.target is None else self.target.options
         self.store = owner.store
         self.client = owner.client
         self.hooks = owner.hooks
@@ -72,6 +59,8 @@ class NestedResource(Resource):
             _EmbeddedView(owner, leg) if self.target is None else _ReferenceView(owner, self.target)
         )
         self.created: str | None = None
+        self._before: Stored | None = None
+        self._old: Stored | None = None
 
     @property
     def parts(self) -> tuple[Resource, ...]:
@@ -84,26 +73,29 @@ class NestedResource(Resource):
 
     # What there is ------------------------------------------------------------------------------------------
 
-    def allowed(self) -> tuple[str, ...]:
-        """Return the HTTP methods that it has, as the resources have them by which it is done."""
-        fields = self.legs[-1].fields
-        access, own = self.owner.fields, self.owner.options.methods
-        seen = not access.readable.at(fields).is_none
-        changed = not access.changeable.at(fields).is_none and (
-            own is None or bool({"PUT", "PATCH"} & {*own})
-        )
-        readable = seen and bool(self.owner.options.allowed(_GET))
-        found = []
-        for method in self._methods():
-            if self.target is not None and self._is_delegated(method):
-                there = (readable if method in _GET else seen) and bool(
-                    self.target.options.allowed((method,))
-                )
-            else:
-                there = readable if method in _GET else changed
-            if there:
-                found.append(method)
+    @property
+    def key(self) -> str | None:
+        """The key of the item; None of a list, and ``""`` of a document that is the only one there is."""
+        return None if self.is_list else self.legs[-1].steps[-1].key or ""
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the HTTP methods that there are, OPTIONS among them; perhaps none."""
+        found = self.allowed(self._methods())
         return (*found, "OPTIONS") if found else ()
+
+    def allowed(self, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the HTTP methods that the resources have by which they are done."""
+        return tuple(each for each in methods if each in self._methods() and self._has(each))
+
+    def _has(self, method: str) -> bool:
+        owner, fields = self.owner, self.legs[-1].fields
+        if method in _GET and not owner.options.allowed(_GET):
+            return False
+        if method in _GET or self._is_delegated(method):
+            seen = not owner.fields.readable.at(fields).is_none
+            return seen and (self.target is None or bool(self.target.options.allowed((method,))))
+        changeable = not owner.fields.changeable.at(fields).is_none
+        return changeable and bool(owner.options.allowed(("PUT", "PATCH")))
 
     def _methods(self) -> tuple[str, ...]:
         if self.is_list:
@@ -111,7 +103,8 @@ class NestedResource(Resource):
         return (*_GET, *(["POST"] if self.is_only else []), "PUT", "PATCH", "DELETE")
 
     def _is_delegated(self, method: str) -> bool:
-        return method in {*_GET, "PATCH"} or (method == "PUT" and not self.is_only)
+        """Tell whether a method concerns only a document that is referred to."""
+        return self.target is not None and (method == "PATCH" or (method == "PUT" and not self.is_only))
 
     # The life of an operation -------------------------------------------------------------------------------
 
@@ -142,9 +135,13 @@ class NestedResource(Resource):
 
     # What came of it ----------------------------------------------------------------------------------------
 
-    def hold(self, whole: Stored | None, before: Stored | None = None) -> None:
-        """Take the document that holds the property: as it is now, and as it was before a write."""
-        self.view.whole, self._whole_before = whole, before  # type: ignore[attr-defined]
+    def hold(self, whole: Stored | None, before: Stored | None = None, old: Stored | None = None) -> None:
+        """Take the document that holds the property: as it is now, and as it was before a write.
+
+        ``old`` is what that write replaced of it.
+        """
+        self.view.whole = whole  # type: ignore[attr-defined]
+        self._before, self._old = before, old
 
     def name_created(self, stored: Stored, index: int | None) -> None:
         """Take the key of an embedded document that is new in a list."""
@@ -156,11 +153,10 @@ class NestedResource(Resource):
         return self.created or ""
 
     def etag(self, stored: Stored) -> str:
-        """Return the tag of what an operation replaced."""
-        if self.target is not None:
-            return self.target.etag(stored)
-        assert self._whole_before is not None
-        return self.owner.etag(self._whole_before)
+        """Return the tag of a nested document: as it was before a write, if that is what is asked about."""
+        if self.target is None and stored is self._old and self._before is not None:
+            return self.owner.etag(self._before)
+        return self.view.etag(stored)
 
 
 class _EmbeddedView(View):

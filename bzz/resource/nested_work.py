@@ -123,7 +123,9 @@ class Delegation(Work):
         query = dataclasses.replace(found.query, page=page)
         more = page * query.per_page < total
         counted = None if found.total is None else total
-        outcome.page = dataclasses.replace(found, items=items, query=query, more=more, total=counted)
+        outcome.page = dataclasses.replace(
+            found, items=items, query=query, more=more, total=counted, memo=None
+        )
         outcome.items = items
         return outcome
 
@@ -133,6 +135,7 @@ class Reading(Work):
 
     def __init__(self, nested: NestedResource, outer: Operation) -> None:
         super().__init__(nested, outer, nested.legs[-1].resource, "get_instance")
+        self.inner.arguments = {}
         self.inner.nested = self
         self.event = outer.action
 
@@ -145,6 +148,8 @@ class Reading(Work):
         self.nested.hold(whole)
         if self.nested.is_list:
             return self._page()
+        for name in self.outer.arguments:
+            raise QueryError(shorten(name), "an embedded document takes no parameters")
         if not isinstance(self.place.value, dict):
             raise MissingDocumentError(f"There is no {self.nested.name}.")
         return Outcome(after=self.place.value)

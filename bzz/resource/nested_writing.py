@@ -60,11 +60,12 @@ class Embedded(_Writing):
         change, after = self.change, self.change.after(inner)
         if after is None and self.outer.action != "delete_instance":
             after = change.written()
-        self.nested.hold(inner.after, inner.before)
+        before = change.before(inner)
+        self.nested.hold(inner.after, inner.before, before)
         if after is not None and self.outer.action == "create_instance":
             place = change.find(inner.after)
             self.nested.name_created(after, None if place is None else place.index)
-        return Outcome(before=change.before(inner), after=after, updated_fields=inner.updated_fields)
+        return Outcome(before=before, after=after, updated_fields=inner.updated_fields)
 
     def terms(self) -> Any:
         if self.outer.action == "delete_instance":

@@ -42,8 +42,12 @@ class Resource:
     """A model that can be reached: its schema, its store, its options and who hears of it.
 
     ``takes_many``: an array creates as many documents as it has items. ``streams``: lists and what is created
-    may be NDJSON.
+    may be NDJSON. ``is_only``: it has one document at most, without a key. ``path`` is where it is, if not at
+    its name.
     """
+
+    is_only = False
+    path: str | None = None
 
     takes_many = False
     streams = False
@@ -77,6 +81,7 @@ class Resource:
         self.fields = self._documents.fields
         self.client = client
         self._authorize = _authorizing(self.hooks, self.options)
+        self._is_guarded = bool(self._authorize) or not self._documents.fields.is_open
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
             "get_list": self._get_list,
@@ -172,7 +177,9 @@ class Resource:
     @operating
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
-        await self.admit(operation)
+        operation.resource, operation.scope = self, None
+        if self._is_guarded:
+            await self.admit(operation)
         if not operation.dry_run and not self.store.is_prepared:  # it makes indexes, which is writing
             await self.store.prepare()
         work = self._steps[operation.action](operation)
