@@ -56,13 +56,18 @@ class Documents:
     async def target(self, operation: Operation) -> dict[str, Any]:
         """Return the filter that finds the document of this key, if it is one that the operation reaches."""
         assert operation.key is not None
-        scope = operation.scope or await self.scope(operation)
-        return both(typed.key_filter(self.schema, operation.key), scope.filter)
+        key = typed.key_filter(self.schema, operation.key)
+        if self.rows.is_everything and operation.within is None:
+            return both(key, overridden.scope(self.schema))
+        return both(key, (await self.scope(operation)).filter)
 
     async def scope(self, operation: Operation) -> Scope:
         """Return what an operation reaches, the same as long as it runs."""
         if operation.scope is None:
-            operation.scope = await self.rows.of(operation)
+            if self.rows.is_everything:
+                operation.scope = Scope(overridden.scope(self.schema))
+            else:
+                operation.scope = await self.rows.of(operation)
             if operation.within is not None:
                 within = both(operation.scope.filter, operation.within)
                 operation.scope = replace(operation.scope, filter=within)
@@ -86,7 +91,7 @@ class Documents:
         fields, scope = self.fields, operation.scope
         if not fields.is_open and fields.needs_document(operation, assignments):
             return True
-        return bool(scope.conditions) and scope.concerns(assignments)
+        return scope is not None and bool(scope.conditions) and scope.concerns(assignments)
 
     def _check(self, operation: Operation, found: Stored) -> None:
         # In this order: RFC 9110, 13.2.2.
@@ -179,4 +184,6 @@ class Documents:
         """Return a uniqueness error that speaks of fields by the names that clients know."""
         fields = [self.schema.field_path(each) for each in error.fields]
         named = ", ".join(fields)
-        return DuplicateError(f"Another {self.name} has the same {named}." if fields else error.detail, fields)
+        return DuplicateError(
+            f"Another {self.name} has the same {named}." if fields else error.detail, fields
+        )

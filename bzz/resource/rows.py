@@ -55,9 +55,12 @@ class _Condition(NamedTuple):
         return any(typed.same(each, value) or each == value for each in kept for value in self.values)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Scope:
-    """The documents that one operation can reach: a filter for MongoDB, and the conditions in it by field."""
+    """The documents that one operation can reach: a filter for MongoDB, and the conditions in it by field.
+
+    Not to be changed. (Frozen, it would take three times as long to make.)
+    """
 
     filter: Mapping[str, Any]
     conditions: tuple[_Condition, ...] = ()
