@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from bzz.http import problem
 from bzz.http.problem_handler import ProblemHandler

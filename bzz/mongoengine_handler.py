@@ -42,9 +42,9 @@ from bzz.http.request import (
 )
 from bzz.http.upload import upload_rule
 from bzz.resource import Action, Operation, Options, Outcome, Resource
-from bzz.resource.etag import matches_weakly
+from bzz.resource.etag import form_of_parts, matches_weakly
 from bzz.resource.operation import DataKind
-from bzz.resource.page import Page, render_page
+from bzz.resource.page import Page, render_page, render_parts
 from bzz.resource.preview import preview
 from bzz.resource.unit import Unit
 
@@ -210,9 +210,10 @@ class MongoEngineRestHandler(ProblemHandler):
             self._neighbours(outcome.page)
             self._answer(await render_page(self.resource.view, outcome.page))
         else:
-            refuse_arguments(self.request)
+            given = arguments(self.request) if self.request.query else {}
             unless = condition(self.request, "If-None-Match")
-            outcome = await self.run("get_instance", key=key, if_match=condition(self.request, "If-Match"))
+            named = condition(self.request, "If-Match")
+            outcome = await self.run("get_instance", key=key, arguments=given, if_match=named)
             await self._answer_document(outcome, unless=unless)
 
     head = get
@@ -321,8 +322,13 @@ class MongoEngineRestHandler(ProblemHandler):
     async def _answer_document(self, outcome: Outcome, *, unless: str | None = None) -> None:
         """Answer with a document and its tag, or only say that it is as the client knows it."""
         assert outcome.after is not None
-        body = await self.resource.view.render(outcome.after)
-        tag = self.resource.view.etag(outcome.after, body)
+        view = self.resource.view
+        if outcome.page is None:
+            body = await view.render(outcome.after)
+            tag = view.etag(outcome.after, body)
+        else:
+            body = await render_parts(view, outcome.page)
+            tag = view.tagged(outcome.after, form_of_parts(body))
         self.set_header("ETag", tag)
         if unless is not None and matches_weakly(unless, tag):
             self.set_status(304)

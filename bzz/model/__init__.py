@@ -47,6 +47,7 @@ from bzz.model.query import (
     ListQuery,
     QueryRules,
     compile_aggregate,
+    compile_parts,
     compile_query,
     encode_expanded,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "changed_outside",
     "changes",
     "compile_aggregate",
+    "compile_parts",
     "compile_query",
     "decode_form",
     "decode_object",

@@ -89,7 +89,10 @@ def _parts(schema: Schema, catalog: Catalog, chosen: Selection, above: tuple[Sch
     parts: Json = {
         "type": "object",
         "properties": {
-            name: _mergeable(spec, catalog, chosen.below(name), inner)
+            name: {
+                **_mergeable(spec, catalog, chosen.below(name), inner),
+                **({"readOnly": True} if spec is schema.primary else {}),
+            }
             for name, spec in schema.fields.items()
             if not chosen.below(name).is_none
         },
@@ -152,7 +155,7 @@ def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
                 return None  # a form cannot say it, so it cannot make a document
             continue
         shown = described(spec, "text", catalog)
-        properties[name] = _or_nothing(spec, shown) if takes_null(spec) else shown
+        properties[name] = _or_nothing(spec, shown) if takes_null(spec) else _something(spec, shown)
         if spec is schema.primary and form != "create":
             properties[name] = {**properties[name], "readOnly": True}
         if needed:
@@ -179,12 +182,23 @@ def _or_nothing(spec: FieldSpec, shown: Json) -> Json:
     return {"anyOf": [_without_empty(shown), nothing]}
 
 
+def _something(spec: FieldSpec, shown: Json) -> Json:
+    """Return the schema of a value that may not be empty where that would be null."""
+    if spec.textual:
+        return shown
+    if not spec.repeatable:
+        return _not_empty(shown)
+    return shown if spec.item is None or spec.item.textual else _without_empty(shown)
+
+
 def _without_empty(shown: Json) -> Json:
     """Return the schema of an array of texts where the empty one, which is null, may not be among others."""
-    items = shown.get("items", {})
-    if items.get("type") != "string" or "pattern" in items:
-        return shown
-    return {**shown, "items": {"minLength": 1, **items}}
+    return {**shown, "items": _not_empty(shown.get("items", {}))}
+
+
+def _not_empty(shown: Json) -> Json:
+    """Return the schema of a text that is not empty, if the one given does not say so already."""
+    return {"minLength": 1, **shown} if shown.get("type") == "string" and "pattern" not in shown else shown
 
 
 def _leaves(

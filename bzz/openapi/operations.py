@@ -157,6 +157,11 @@ class ResourcePaths:
         demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
         prefer = [prefer_header(method)] if method in {"PUT", "PATCH", "DELETE"} else []
         key = key_parameter(self.schema, self.catalog)
+        if method in {"GET", "HEAD"}:
+            self._shared_parameters()
+            names = [name for name, each in self.parameters.items() if each["name"] in {"fields", "expand"}]
+            parts = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+            return [key, *parts, *conditional_headers(demands_if_match=False)]
         return [key, *conditional_headers(demands_if_match=demands), *prefer]
 
     def _idempotency(self, method: str) -> Idempotency | None:
@@ -249,8 +254,11 @@ class ResourcePaths:
         }
 
     def _found(self) -> dict[str, Json]:
+        shown = self._document()
+        parts = part_schema(self.schema, self.resource.options, self.catalog, of_list=False)
+        shown["application/json"]["schema"] = parts
         return {
-            "200": _answer("The document.", ["ETag"], self._document()),
+            "200": _answer("The document, or what `fields` and `expand` ask for.", ["ETag"], shown),
             "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
         }
 

@@ -1,4 +1,4 @@
-"""What a list shows of a document when it was asked for less, or for more: ``fields`` and ``expand``."""
+"""What is shown of a document when it was asked for less, or for more: ``fields`` and ``expand``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bzz.resource.operation import Options
 __all__ = ["part_schema"]
 
 
-def part_schema(schema: Schema, options: Options, catalog: Catalog) -> Json:
-    """Return the schema of one item of a list: a whole document, or what of one was asked for."""
+def part_schema(schema: Schema, options: Options, catalog: Catalog, *, of_list: bool = True) -> Json:
+    """Return the schema of one item of a list, or of one document: whole, or what of it was asked for."""
     whole = catalog.document(schema, "output")
-    if options.aggregations:
+    if of_list and options.aggregations:
         rows = {"type": "object", "description": "A document, a part of one, or a row of an aggregation."}
         return {"anyOf": [whole, rows]}
     if "to_dict" in schema.overrides:

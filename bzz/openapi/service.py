@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bzz.batch.directory import METHODS
+from bzz.batch.plan import RESERVED
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 from bzz.openapi.answers import HEADERS, content, kinds_for, limited, plain_problem, problems
@@ -49,7 +50,11 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
                 "maximum": terms.max_timeout,
                 "default": terms.timeout,
             },
-            "options": {"type": "object", "maxProperties": 100},
+            "options": {
+                "type": "object",
+                "maxProperties": 100,
+                "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]*$", "not": {"enum": sorted(RESERVED)}},
+            },
         },
         "required": ["operations"],
         "additionalProperties": False,

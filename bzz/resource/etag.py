@@ -21,7 +21,7 @@ from bson.codec_options import CodecOptions
 
 from bzz.model import Schema
 
-__all__ = ["etag_of", "form_of", "is_if_match", "matches", "matches_weakly"]
+__all__ = ["etag_of", "form_of", "form_of_parts", "is_if_match", "matches", "matches_weakly"]
 
 _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 
@@ -56,6 +56,14 @@ def form_of(schema: Schema, body: bytes = b"") -> str:
     if "to_dict" not in schema.overrides:
         return _shape(schema)
     return hashlib.blake2b(body, digest_size=4).hexdigest() if body else ""
+
+
+def form_of_parts(body: bytes) -> str:
+    """Return the part of a tag that says what is shown: some fields, or also what the document refers to.
+
+    What it refers to has states of its own, so it takes all that is shown to tell.
+    """
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
 @functools.cache

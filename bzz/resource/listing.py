@@ -15,6 +15,7 @@ from bzz.resource.operation import Operation, Options, Outcome
 from bzz.resource.page import Page
 from bzz.resource.rows import both
 from bzz.storage.reading import aggregate, estimated_count, refused_value
+from bzz.storage.sharing import Shared
 
 __all__ = ["MAX_EXPANDED", "Listing", "blame_polygons", "rules_for"]
 
@@ -47,10 +48,11 @@ class Listing:
         self.rules = rules_for(self.schema, self.options)
         self._expanding = Expanding(documents, peers, client=client)
 
-    async def read(self, operation: Operation, *, whole: bool = False) -> Outcome:
+    async def read(self, operation: Operation, *, whole: bool = False, shared: bool = False) -> Outcome:
         """Return a page of documents, or the rows of an aggregation.
 
         ``whole`` has the documents read as they are, also when only some of their fields are shown.
+        ``shared``: nobody changes them, so that all who ask for the same page may have the same ones.
         """
         arguments = operation.arguments
         if arguments.get("aggregate"):
@@ -62,16 +64,26 @@ class Listing:
             max_per_page=self.options.max_per_page,
             rules=self.rules,
         )
-        page = await self.page(query, operation, whole=whole)
+        page = await self.page(query, operation, whole=whole, shared=shared)
         return Outcome(items=list(page.items), page=page)
 
-    async def page(self, query: ListQuery, operation: Operation, *, whole: bool) -> Page:
+    async def parts(self, operation: Operation) -> Outcome:
+        """Return one document, and as a page what is to be shown of it and of what it refers to."""
+        query = typed.compile_parts(self.schema, operation.arguments, self.rules)
+        found = await self.documents.find_as_named(operation)
+        if query.links:
+            await self._expanding.expand(query.links.values(), [found], operation)
+        return Outcome(after=found, page=Page(items=[found], query=query, encode=self._expanding.encode))
+
+    async def page(
+        self, query: ListQuery, operation: Operation, *, whole: bool, shared: bool = False
+    ) -> Page:
         """Read the documents that a query asks for, and what they refer to."""
         session = operation.session
         scope = await self.documents.scope(operation)
         matching = both(scope.filter, query.filter)
         try:
-            found = await self._read(query, matching, session, whole=whole)
+            found = await self._read(query, matching, session, whole=whole, shared=shared)
         except StorageError as error:
             blame_polygons(query.polygons, error)
             raise
@@ -87,12 +99,23 @@ class Listing:
             more=len(found) > query.limit,
             total=total,
             encode=self._expanding.encode,
+            memo=found.memo if isinstance(found, Shared) else None,
         )
 
     async def _read(
-        self, query: ListQuery, matching: Mapping[str, Any], session: Any, *, whole: bool
+        self, query: ListQuery, matching: Mapping[str, Any], session: Any, *, whole: bool, shared: bool
     ) -> list[Stored]:
         """Return the documents of a page and, if there is one, the next: so one knows that there is."""
+        if shared and query.walk is None:
+            return await self.store.find(
+                matching,
+                sort=query.sort or None,
+                skip=query.skip,
+                limit=query.limit + 1,
+                session=session,
+                projection=query.projection.paths if query.projection else None,
+                shared=True,
+            )
         found: list[Stored] = []
         for position in query.walk.positions if query.walk else [{}]:
             found += await self.store.find(

@@ -13,7 +13,7 @@ from bzz import model as typed
 from bzz.model import Link, ListQuery, Schema, Stored
 from bzz.resource.view import View
 
-__all__ = ["Page", "render_lines", "render_page"]
+__all__ = ["Page", "render_lines", "render_page", "render_parts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,8 @@ class Page:
 
     ``more`` says that the reading could have gone on. ``total`` is how many documents the filter has, if that
     was asked. ``rows`` are those of an aggregation, which has no ``query`` and no neighbours. ``encode``
-    encodes documents that were expanded.
+    encodes documents that were expanded. ``memo`` is shared by all who show the same documents: what one has
+    written, the others need not write again.
     """
 
     items: Sequence[Stored] = ()
@@ -31,6 +32,7 @@ class Page:
     total: int | None = None
     rows: Sequence[Mapping[str, Any]] | None = None
     encode: Callable[[Schema, Stored], Any] | None = None
+    memo: dict[Any, Any] | None = None
 
     def neighbours(self) -> dict[str, tuple[str, str]]:
         """Return the pages that are one step from here, by relation (RFC 8288): the parameter that changes.
@@ -69,17 +71,31 @@ async def render_page(view: View, page: Page) -> bytes:
         return orjson.dumps([typed.encode_plain(row) for row in page.rows])
     query = page.query
     if query is None or (query.projection is None and not query.links):
-        return await view.render_list(page.items)
-    if any("to_dict" in each.schema.overrides for each in _all(query.links.values())):
+        if page.memo is None or view.is_own:
+            return await view.render_list(page.items)
+        body: bytes | None = page.memo.get(view)
+        if body is None:
+            body = page.memo[view] = await view.render_list(page.items)
+        return body
+    if _asks_models(query):
         return await asyncio.to_thread(_render, view, page, query)
     return _render(view, page, query)
+
+
+async def render_parts(view: View, page: Page) -> bytes:
+    """Write the one document of a page as a JSON object."""
+    query = page.query
+    assert query is not None
+    if view.is_own or _asks_models(query):
+        return await asyncio.to_thread(lambda: typed.dump(_encoded(view, page, query)[0]))
+    return typed.dump(_encoded(view, page, query)[0])
 
 
 async def render_lines(view: View, page: Page) -> bytes:
     """Write the documents of a page as JSON, each on a line of its own."""
     query = page.query
     assert query is not None
-    if view.is_own or any("to_dict" in each.schema.overrides for each in _all(query.links.values())):
+    if view.is_own or _asks_models(query):
         return await asyncio.to_thread(_render_lines, view, page, query)
     return _render_lines(view, page, query)
 
@@ -100,6 +116,10 @@ def _encoded(view: View, page: Page, query: ListQuery) -> list[Any]:
     if query.projection is not None:
         encoded = [query.projection.cut(each) for each in encoded]
     return encoded
+
+
+def _asks_models(query: ListQuery) -> bool:
+    return any("to_dict" in each.schema.overrides for each in _all(query.links.values()))
 
 
 def _all(links: Iterable[Link]) -> Iterable[Link]:

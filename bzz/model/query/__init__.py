@@ -19,7 +19,13 @@
 from __future__ import annotations
 
 from bzz.model.query.aggregation import Aggregation
-from bzz.model.query.compiling import AggregateQuery, ListQuery, compile_aggregate, compile_query
+from bzz.model.query.compiling import (
+    AggregateQuery,
+    ListQuery,
+    compile_aggregate,
+    compile_parts,
+    compile_query,
+)
 from bzz.model.query.expansion import Link, encode_expanded
 from bzz.model.query.rules import QueryRules
 
@@ -30,6 +36,7 @@ __all__ = [
     "ListQuery",
     "QueryRules",
     "compile_aggregate",
+    "compile_parts",
     "compile_query",
     "encode_expanded",
 ]

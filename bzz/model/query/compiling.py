@@ -18,7 +18,7 @@ from bzz.model.query.sorting import SortKey, compile_sort
 from bzz.model.refusal import shorten
 from bzz.model.schema import Schema
 
-__all__ = ["AggregateQuery", "ListQuery", "compile_aggregate", "compile_query"]
+__all__ = ["AggregateQuery", "ListQuery", "compile_aggregate", "compile_parts", "compile_query"]
 
 MAX_POSITION = 2**63 - 2
 
@@ -93,6 +93,19 @@ def compile_query(
         projection=compile_projection(rules, arguments, needed=list(links), read=read),
         links=links,
         polygons=_polygons(arguments),
+    )
+
+
+def compile_parts(schema: Schema, arguments: Arguments, rules: QueryRules | None = None) -> ListQuery:
+    """Compile what may be asked of one document: ``fields`` and ``expand``; raises QueryError."""
+    rules = rules or rules_of(schema)
+    for name in arguments:
+        if name not in {"fields", "expand"}:
+            raise QueryError(shorten(name), "One document takes fields and expand, no other parameter.")
+    links = compile_expansion(rules, arguments)
+    projection = compile_projection(rules, arguments, needed=list(links))
+    return ListQuery(
+        filter={}, sort=[], page=1, per_page=1, skip=0, limit=1, projection=projection, links=links
     )
 
 
