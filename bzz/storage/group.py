@@ -55,6 +55,13 @@ class _Write(NamedTuple):
     command: Mapping[str, Any] | None
 
 
+class _Found(NamedTuple):
+    """The documents that a transaction read, by key; ``strangers`` if it read some under no key of these."""
+
+    by_key: Mapping[Any, Stored]
+    strangers: bool
+
+
 class _ApartError(Exception):
     """The changes do not go through together; nothing is stored."""
 
@@ -148,7 +155,8 @@ class WriteGrouper:
     async def _send(self, requests: Sequence[Waiting[_Write]]) -> None:
         if len(requests) < _FEWEST or self._paused:
             self._paused = max(0, self._paused - 1)
-            self._one_by_one(requests)
+            # They keep their lane, so that more can gather meanwhile.
+            await asyncio.gather(*map(self._answer_alone, requests))
             return
         try:
             found = await self._commit(requests)
@@ -163,8 +171,8 @@ class WriteGrouper:
             self._pause = 1
             self._hand_out(requests, found)
 
-    async def _commit(self, requests: Sequence[Waiting[_Write]]) -> Mapping[Any, Stored]:
-        """Carry out all changes whose documents are there, and return what they replace, by key."""
+    async def _commit(self, requests: Sequence[Waiting[_Write]]) -> _Found:
+        """Carry out all changes whose documents are there, and return what they replace."""
         writing = True
         try:
             async with transaction(self._driver, self._seconds) as session:
@@ -172,7 +180,7 @@ class WriteGrouper:
                     with pymongo.timeout(self._seconds / 4):
                         found = await self._find(requests, session)
                         await self._change(
-                            [each.item for each in requests if each.item.key in found], session
+                            [each.item for each in requests if each.item.key in found.by_key], session
                         )
                 except ServerSelectionTimeoutError as error:
                     raise translate(error) from error
@@ -186,14 +194,17 @@ class WriteGrouper:
             raise
         return found
 
-    async def _find(self, requests: Sequence[Waiting[_Write]], session: Any) -> dict[Any, Stored]:
+    async def _find(self, requests: Sequence[Waiting[_Write]], session: Any) -> _Found:
         keys = [each.item.key for each in requests]
         reply = await self._command(
             {"find": self._name, "filter": {"_id": {"$in": keys}}, "batchSize": len(keys) + 1}, session
         )
         if reply["cursor"]["id"]:
             raise _ApartError  # they are too large for one answer
-        return {each["_id"]: each for each in reply["cursor"]["firstBatch"]}
+        found = reply["cursor"]["firstBatch"]
+        by_key = {each["_id"]: each for each in found if type(each["_id"]) in KEY_TYPES}
+        named = sum(each.item.key in by_key for each in requests)
+        return _Found(by_key, strangers=named < len(found))
 
     async def _change(self, writes: Sequence[_Write], session: Any) -> None:
         updates = [{"q": each.filter, "u": each.command} for each in writes if each.command is not None]
@@ -210,12 +221,11 @@ class WriteGrouper:
         )
         return reply
 
-    def _hand_out(self, requests: Sequence[Waiting[_Write]], found: Mapping[Any, Stored]) -> None:
-        # MongoDB may see a document where Python does not, see ReadCoalescer.
-        unclaimed = len(found) - sum(each.item.key in found for each in requests)
+    def _hand_out(self, requests: Sequence[Waiting[_Write]], found: _Found) -> None:
         for each in requests:
-            before = found.get(each.item.key)
-            if before is None and (unclaimed or type(each.item.key) is str):
+            before = found.by_key.get(each.item.key)
+            # MongoDB may see a document where Python does not, see ReadCoalescer.
+            if before is None and (found.strangers or type(each.item.key) is str):
                 self._one_by_one([each])
             else:
                 each.settle(before)

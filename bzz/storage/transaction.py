@@ -118,6 +118,9 @@ async def _commit(session: Any, ends: float) -> None:
 
 
 async def _give_back(driver: Driver, session: Any, in_doubt: bool, ends: float) -> None:
+    if not in_doubt and not session.in_transaction:
+        await driver.end_session(session)  # committed: there is nothing to tell the server
+        return
     # A rollback must reach the server although the caller was cancelled or its time is over: locks would
     # stay for a minute. So it has a task, a context (with no deadline in it) and a bound of its own, and the
     # caller waits for it only as long as it has time.
