@@ -19,7 +19,7 @@ from tests.keyed_server import Coin
 from tests.serving import Answer, Client
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
-ROUNDS = 3 * TORTURE
+ROUNDS = 2 * TORTURE
 AT_ONCE = 25
 ROOT = Path(__file__).resolve().parent.parent
 JSON_PATCH = "application/json-patch+json"
@@ -97,11 +97,13 @@ def create(name: str) -> Request:
 async def test_two_servers_at_once(mongo_url: str, database: str, tmp_path: Path) -> None:
     notes, rounds = tmp_path / "notes", 200 * TORTURE
     async with programs(mongo_url, database, notes) as ((_one, first), (_other, second)):
-        for number in range(rounds):
-            request = create(f"n{number}")
-            await asyncio.gather(*(request.insist(client) for client in (first, second)))
-            request.is_consistent()
-            assert sorted("Idempotent-Replayed" in each.headers for each in request.answers) == [False, True]
+        for start in range(0, rounds, 5):
+            requests = [create(f"n{number}") for number in range(start, start + 5)]
+            await asyncio.gather(*(each.insist(client) for each in requests for client in (first, second)))
+            for each in requests:
+                each.is_consistent()
+                replayed = ["Idempotent-Replayed" in answer.headers for answer in each.answers]
+                assert sorted(replayed) == [False, True]
     assert Counter(each.name for each in Coin.objects) == {f"n{number}": 1 for number in range(rounds)}
     assert Counter(notes.read_text().split()) == {f"n{number}": 1 for number in range(rounds)}
 
@@ -134,3 +136,42 @@ async def test_whenever_a_server_is_killed(mongo_url: str, database: str, tmp_pa
         assert all(told[each.json["name"]] == 1 for each in early if each.status == 201)
         assert Coin.objects.get(name="marked").marks == [str(each) for each in range(round_ + 1)]
     assert cut_off, "no kill came in the middle of the work"
+
+
+def batch(run: str, *, atomic: bool) -> tuple[list[str], Request]:
+    names = [f"{run}-{number}" for number in range(40)]
+    plan = [{"method": "POST", "path": "/coin", "body": {"name": name}} for name in names]
+    return names, Request("POST", "/batch", run, {"operations": plan, "atomic": atomic, "timeout": 1.5})
+
+
+def coins(run: str) -> list[Coin]:
+    return list(Coin.objects(name__startswith=f"{run}-").order_by("_id"))
+
+
+@pytest.mark.timeout(120 + 60 * TORTURE)
+async def test_a_batch_goes_on_where_it_was(mongo_url: str, database: str, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    for round_ in range(TORTURE):
+        batches = {run: batch(f"{run}{round_}", atomic=run == "all") for run in ("all", "each")}
+        async with programs(mongo_url, database, notes) as ((process, client), (_other, next_client)):
+            await client.get("/coin")
+            sent = [asyncio.ensure_future(request.send(client)) for _names, request in batches.values()]
+            await asyncio.sleep(random.uniform(0.05, 0.5))
+            process.kill()
+            await asyncio.gather(*sent)
+            # In the order of the plan, and, if it is atomic, all or none of them.
+            whole, begun = ([coin.name for coin in coins(f"{run}{round_}")] for run in ("all", "each"))
+            assert whole in ([], batches["all"][0])
+            assert begun == batches["each"][0][: len(begun)]
+            for _ in range(2):
+                await asyncio.gather(*(request.insist(next_client) for _names, request in batches.values()))
+        told = Counter(notes.read_text().split())
+        for run, (names, request) in batches.items():
+            request.is_consistent()
+            entries = request.answers[0].json["operations"]
+            assert [(each["state"], each["body"]["name"]) for each in entries] == [
+                ("done", name) for name in names
+            ]
+            found = {str(each.pk): each.name for each in coins(f"{run}{round_}")}
+            assert found == {each["body"]["id"]: each["body"]["name"] for each in entries}
+            assert all(told[name] <= 1 for name in names), told
