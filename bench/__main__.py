@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent
 DOCS = ROOT.parent / "docs"
 RESULTS, OUT = ROOT / "results", ROOT / "out"
 PLOTTED = 32
+WIDTH = 120  # of the tables; a terminal that is narrower breaks the lines
 
 
 class Several(click.ParamType):
@@ -151,6 +152,7 @@ def publish_growth(found: Growth) -> None:
 
 def show(tables: Iterator[Sheet]) -> None:
     console = Console()
+    console.width = max(console.width, WIDTH)
     for sheet in tables:
         console.print(as_rich(sheet))
 

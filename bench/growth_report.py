@@ -58,7 +58,7 @@ def write_growth(growth: Growth, path: Path) -> None:
     """Write the tables and what must be known to read them."""
     settings = growth.settings
     lines = [
-        f"{measured(growth.machine)} {settings['rounds']} rounds of {settings['seconds']:g} s for each "
+        f"{measured(growth.machine)} Rounds: {settings['rounds']}, of {settings['seconds']:g} s for each "
         "figure, over one connection.",
         "",
     ]

@@ -18,7 +18,7 @@ __all__ = ["draw"]
 
 # Grey that can be read on white and on black: the pages have both.
 INK = "#7a7f87"
-COLOURS = {"bzz": "#2a9d6f", "constant": "#c9ccd1"}
+COLOURS = {"bzz": "#2a9d6f"}
 OTHERS = "#6f8fb8"
 
 
@@ -61,24 +61,25 @@ def _panel(axis: plt.Axes, results: Results, scenario: str, connections: int, pe
         [max(each) - middle for middle, each in zip(medians, found, strict=True)],
     ]
     places = range(len(peers))
-    colours = [COLOURS.get(name, OTHERS) for name in peers]
-    axis.barh(places, medians, color=colours, xerr=reach, error_kw={"ecolor": INK, "elinewidth": 0.8})
-    axis.axvline(1, color=INK, linewidth=1, linestyle="--")
-    # A constant is far ahead in a list; its bar may leave the picture, its figure does not.
-    limit = 1.25 * max(
-        middle for middle, name in zip(medians, peers, strict=True) if name != "constant" or len(peers) == 1
+    bars = axis.barh(
+        places,
+        medians,
+        color=[COLOURS.get(name, OTHERS) for name in peers],
+        xerr=reach,
+        error_kw={"ecolor": INK, "elinewidth": 0.8},
     )
-    axis.set_xlim(0, max(limit, 1.4))
-    for place, middle in zip(places, medians, strict=True):
-        axis.annotate(
-            f"{middle:.2f}",
-            (0.98, place),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+    axis.axvline(1, color=INK, linewidth=1, linestyle="--")
+    # A constant may be far ahead: its bar may then leave the picture, and its figure says how far.
+    others = [middle for middle, name in zip(medians, peers, strict=True) if name != "constant"]
+    limit = 1.3 * max([1.0, *others])
+    axis.set_xlim(0, limit)
+    for bar, name, middle in zip(bars, peers, medians, strict=True):
+        if name == "constant":
+            bar.set(facecolor="none", edgecolor=INK)
+        at = min(middle + 0.02 * limit, 0.86 * limit)
+        axis.annotate(f"{middle:.2f}", (at, bar.get_y() + bar.get_height() / 2), va="center", fontsize=8)
     axis.set_yticks(places, [PEERS[name].title for name in peers])
-    axis.invert_yaxis() if not axis.yaxis_inverted() else None
+    if not axis.yaxis_inverted():  # the panels share it
+        axis.invert_yaxis()
     axis.set_title(SCENARIOS[scenario].title, fontsize=9, fontweight="bold")
     axis.spines[["top", "right"]].set_visible(False)

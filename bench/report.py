@@ -136,7 +136,7 @@ def write_rst(results: Results, path: Path) -> None:
     """Write the tables and what must be known to read them."""
     settings = results.settings
     lines = [
-        f"{measured(results.machine)} {settings['rounds']} rounds of {settings['seconds']:g} s for each "
+        f"{measured(results.machine)} Rounds: {settings['rounds']}, of {settings['seconds']:g} s for each "
         f"figure, {settings['documents']:,} documents. The load was busy itself for at most "
         f"{max(cell.busy for cell in results.cells):.0%} of the time.",
         "",
