@@ -270,9 +270,10 @@ async def test_a_json_patch_is_applied_to_each(client: Client) -> None:
         {"op": "test", "path": "/name", "value": "p0"},
         {"op": "replace", "path": "/amount", "value": 9},
     ]
-    headers = {"Prefer": "max-affected=5, handling=lenient", "Content-Type": "application/json-patch+json"}
+    kind = "application/json-patch+json"
+    headers = {"Prefer": "max-affected=5, handling=lenient"}
     answer = await client.request(
-        "PATCH", "/plan?amount=1", json=operations, headers=headers, content_type="application/json-patch+json"
+        "PATCH", "/plan?amount=1", json=operations, headers=headers, content_type=kind
     )
     found = results(answer, 207)
     assert sorted(each["status"] for each in found) == [200, 409]
@@ -321,9 +322,8 @@ async def test_what_a_change_of_many_has_to_say(client: Client) -> None:
         body = (await change(client, f"/plan?name=p0&{parameter}", {"amount": 1})).problem(400)
         assert body["parameter"] == name
     assert (await change(client, "/plan?nope=1", {"amount": 1})).problem(400)["parameter"] == "nope"
-    (await client.request("PATCH", "/plan?amount=0", body=b"x", headers={"Prefer": "max-affected=1"})).problem(
-        400
-    )
+    broken = await client.request("PATCH", "/plan?amount=0", body=b"x", headers={"Prefer": "max-affected=1"})
+    broken.problem(400)
     for header in ("If-Match", "If-None-Match"):
         headers = {header: '"x"', "Prefer": "max-affected=1"}
         assert (await client.delete("/plan?amount=0", headers=headers)).problem(400)["header"] == header
@@ -666,8 +666,9 @@ async def test_what_matches_no_more_is_left_alone(client: Client) -> None:
         lambda instance: taken.append(instance.name), sender=Plan, weak=False
     )
     prefer = "max-affected=100, handling=lenient"
+    wanted = [{"state": "done", "amount": number} for number in (1, 2, 3)]
     answers = await asyncio.gather(
-        *(change(client, "/plan?state=open", {"state": "done", "amount": i}, prefer=prefer) for i in (1, 2, 3))
+        *(change(client, "/plan?state=open", each, prefer=prefer) for each in wanted)
     )
     statuses = [each["status"] for answer in answers for each in answer.json["results"]]
     assert statuses.count(200) == 40

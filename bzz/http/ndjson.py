@@ -59,8 +59,6 @@ async def send_list(handler: Any) -> None:
     request = handler.request
     if request.version == "HTTP/1.0":
         # There the end of a stream looks the same whether it is whole or not.
-        handler.set_header("Upgrade", "HTTP/1.1")
-        handler.set_header("Connection", "Upgrade")
         raise tornado.web.HTTPError(426, "A stream needs HTTP/1.1, which tells its end from a broken one.")
     operation = Operation("get_list", arguments=arguments(request), handler=handler)
     handler.set_header("Content-Type", NDJSON)

@@ -91,6 +91,11 @@ class ProblemHandler(LeanHandler):
         detail, kind, members = _described(error)
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
+        if status_code == 415 and "Content-Encoding" in self.request.headers:
+            self.set_header("Accept-Encoding", "identity")
+        if status_code == 426:
+            self.set_header("Upgrade", "HTTP/1.1")
+            self.set_header("Connection", "Upgrade")
         if status_code == 401:
             self.set_header("WWW-Authenticate", self.challenge)
         if isinstance(error, errors.Veto):
