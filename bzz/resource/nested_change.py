@@ -12,12 +12,9 @@ from typing import Any
 
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, announce, is_heard
-from bzz.errors import (
-    FieldError,
-    MissingDocumentError,
-    ValidationError,
-)
+from bzz.errors import FieldError, MissingDocumentError, ValidationError
 from bzz.model import Schema, Stored
+from bzz.model.refusal import child
 from bzz.resource.access import FieldAccess
 from bzz.resource.nested_path import Leg, Place, Step, locate
 from bzz.resource.operation import Action, Operation, Outcome
@@ -224,12 +221,17 @@ def _moved(operation: Any, move: Any) -> Any:
 
 def translated(leg: Leg, place: Place | None, error: ValidationError) -> ValidationError:
     """Return an error that speaks of what the client sent: pointers into it, not into the whole document."""
-    prefix = "" if place is None else place.pointer
+    plain = "".join(child("", name) for name in leg.fields)
+    wrapped = "".join(
+        child("", step.property.name) + ("/0" if step.property.many else "") for step in leg.steps
+    )
+    prefixes = [f"{each}/" for each in ("" if place is None else place.pointer, wrapped, plain) if each]
     found = []
     for pointer, detail in error.errors:
-        if prefix and pointer.startswith(f"{prefix}/"):
-            found.append(FieldError(pointer[len(prefix) :], detail))
+        prefix = next((each for each in prefixes if pointer.startswith(each)), None)
+        if prefix is not None:
+            found.append(FieldError(pointer[len(prefix) - 1 :], detail))
         else:
-            where = pointer[1:].replace("/", ".")
-            found.append(FieldError("", f"{leg.resource.name}{'.' if where else ''}{where}: {detail}"))
+            where = pointer.replace("/", ".")
+            found.append(FieldError("", f"{leg.resource.name}{where}: {detail}"))
     return ValidationError(found)

@@ -64,9 +64,9 @@ class Updates:
 
     async def _as_read(self, operation: Operation) -> Outcome:
         """Validate the whole document as it will be, and write only if it is still as it was read."""
-        give_up = time.monotonic() + self.documents.options.retry_seconds
         # Writers of one process take turns: without this, n of them would read and lose n²/2 times.
         async with self._turns.setdefault(operation.key, asyncio.Lock()):
+            give_up = time.monotonic() + self.documents.options.retry_seconds  # waiting is not losing
             while True:
                 before = await self.documents.find_as_named(operation)
                 outcome = await self._write_over(before, operation)
