@@ -38,7 +38,6 @@ def compare(
     seconds: float,
     warm_up: float = 0.15,
     prepare: float = 1.0,
-    seeded: int = SEEDED,
     say: Callable[[str], None] = SAY,
     done: Callable[[Cell], None] = lambda cell: None,
 ) -> Results:
@@ -53,15 +52,15 @@ def compare(
         mongo = stack.enter_context(EmbeddedMongo(cache=1.0))
         client: MongoClient[dict[str, Any]] = stack.enter_context(MongoClient(mongo.url))
         about = machine(f"{client.server_info()['version']}, a replica set of one, 1 GB of cache")
-        results = Results(about, {"rounds": rounds, "seconds": seconds, "documents": seeded})
+        results = Results(about, {"rounds": rounds, "seconds": seconds, "documents": SEEDED})
         servers = {}
         for name in install(peers, results, say):
             say(f"starting {PEERS[name].title}")
             database = client[f"bench_{name}"]
             database["user"].create_index([("age", 1), ("_id", 1)])
-            database["user"].insert_many([stored(number) for number in range(seeded)])
+            database["user"].insert_many([stored(number) for number in range(SEEDED)])
             servers[name] = stack.enter_context(running(PEERS[name], mongo.url, database.name))
-            agree(servers[name], seeded)
+            agree(servers[name], SEEDED)
             results.memory[name] = [servers[name].memory()]
         mongod = psutil.Process(mongo.pid)
         for scenario in scenarios if prepare else ():
