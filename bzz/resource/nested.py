@@ -91,9 +91,10 @@ class NestedResource(Resource):
         owner, fields = self.owner, self.legs[-1].fields
         if method in _GET and not owner.options.allowed(_GET):
             return False
+        if owner.fields.readable.at(fields).is_none:
+            return False  # what there is and what is not would tell of what cannot be seen
         if method in _GET or self._is_delegated(method):
-            seen = not owner.fields.readable.at(fields).is_none
-            return seen and (self.target is None or bool(self.target.options.allowed((method,))))
+            return self.target is None or bool(self.target.options.allowed((method,)))
         changeable = not owner.fields.changeable.at(fields).is_none
         return changeable and bool(owner.options.allowed(("PUT", "PATCH")))
 
