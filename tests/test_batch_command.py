@@ -123,3 +123,14 @@ def test_something_else_than_an_api(run: Run, api: str, said: str) -> None:
     done = run({"operations": []}, api=api)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_dry_run(run: Run, mongo_url: str, database: str) -> None:
+    tried = run({"operations": [create("a"), create("a")]}, "--dry-run", "--json")
+    assert (tried.returncode, "nothing is stored" in tried.stderr) == (1, True), tried.stderr
+    report = json.loads(tried.stdout)
+    assert (report["dry_run"], [each["state"] for each in report["operations"]]) == (True, ["done", "failed"])
+    assert run({"operations": [create("a")]}, "--dry-run").returncode == 0
+    blocking: Any = pymongo.MongoClient(mongo_url)
+    assert blocking[database].list_collection_names() == []
+    blocking.close()

@@ -17,7 +17,7 @@ from bzz.batch.runner import Batch
 from bzz.batch.transaction import obstacles
 from bzz.errors import TransactionsUnsupportedError, Veto
 from bzz.http.idempotency import Idempotency, give, once, required_key
-from bzz.http.request import preferences
+from bzz.http.request import preferences, refuse_encoded
 from bzz.mongoengine_handler import ProblemHandler
 from bzz.storage.receipts import Answer
 
@@ -101,6 +101,7 @@ class BatchHandler(ProblemHandler):
         return self._told
 
     def _body(self) -> object:
+        refuse_encoded(self.request)
         kind = self.request.headers.get("Content-Type") or "application/json"
         if kind.partition(";")[0].strip().lower() != "application/json":
             raise tornado.web.HTTPError(415, "The body must be application/json.")
