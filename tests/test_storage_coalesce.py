@@ -113,17 +113,28 @@ async def test_alone_a_request_is_the_command_it_always_was(watched: Watched) ->
     assert not watched.store._current().reads._lanes._tasks
 
 
-async def test_at_most_two_commands_are_under_way(watched: Watched) -> None:
+async def test_one_read_is_under_way_at_a_time(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(100)
-    await watched.fail("find", 2, blockConnection=True, blockTimeMS=500)
-    reads = [asyncio.create_task(watched.store.find_by_id(n)) for n in range(100)]
-    while len(watched.commands.sent) < 2:
+    monkeypatch.setattr("bzz.storage.coalesce.SLOW_READ", 60)
+    store = Store(Ware, client=watched.client)
+    await watched.fail("find", 1, blockConnection=True, blockTimeMS=300)
+    reads = [asyncio.create_task(store.find_by_id(n)) for n in range(100)]
+    while not watched.commands.sent:
         await asyncio.sleep(0.001)
     assert not any(read.done() for read in reads)
-    assert len(watched.sent("find")) == 2
+    assert [command["filter"] for command in watched.sent("find")] == [{"_id": 0}]
     assert await asyncio.gather(*reads) == documents(100)
-    # As soon as one was back, all that waited left together.
-    assert [len(command["filter"]["_id"]["$in"]) for command in watched.sent("find")] == [98]
+    # As soon as it was back, all that waited left together.
+    assert [len(command["filter"]["_id"]["$in"]) for command in watched.sent("find")] == [99]
+
+
+async def test_a_slow_read_makes_room(watched: Watched) -> None:
+    await fill(100)
+    await watched.fail("find", 1, blockConnection=True, blockTimeMS=900)
+    slow, *others = [asyncio.create_task(watched.store.find_by_id(n)) for n in range(100)]
+    assert await asyncio.gather(*others) == documents(100)[1:]
+    assert not slow.done()
+    assert await slow == {"_id": 0, "n": 0}
 
 
 async def test_a_find_by_key_with_more_conditions_is_gathered_too(watched: Watched) -> None:
@@ -508,7 +519,7 @@ async def test_whatever_goes_wrong_is_heard_by_all_who_wait(database: str) -> No
 
 
 async def test_who_waits_too_long_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bzz.storage.lanes.SLOW", 60)
+    monkeypatch.setattr("bzz.storage.coalesce.SLOW_READ", 60)
     await store.ping()
     impatient = Store(Ware, client=store.driver().client, timeout=0.2)
     lanes = impatient._current().reads._lanes

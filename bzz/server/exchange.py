@@ -63,8 +63,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.start_line = cast(httputil.RequestStartLine, start_line)
         self.started = time.monotonic()
         self.stream.overflow = _BAD_CHUNK
-        given = headers["X-Request-Id"] if "X-Request-Id" in headers else ""
-        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+        if "X-Request-Id" in headers and _REQUEST_ID.fullmatch(headers["X-Request-Id"]):
+            self.request_id = headers["X-Request-Id"]
+        else:
+            self.request_id = os.urandom(8).hex()
         front = self.front
         if front.log is not None:
             self.remote = str(self.connection.context)

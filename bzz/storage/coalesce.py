@@ -37,6 +37,9 @@ Run = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 # regular expressions, objects and null mean something else in MongoDB than they do here.
 KEY_TYPES = frozenset({ObjectId, str, int, Int64, UUID})
 _MAX_DOCUMENT_BYTES = 16 * 2**20
+# Seconds after which a read that is under way makes room for the next. Reads by key are so quick that one
+# command at a time carries more than two would: each costs the driver the same, whatever is in it.
+SLOW_READ = 0.005
 
 
 class _Key(NamedTuple):
@@ -56,7 +59,7 @@ class ReadCoalescer:
         self._max_time_ms = max_time_ms
         self._driver = driver
         self._options = options
-        self._lanes: Lanes[_Key] = Lanes(self._send, driver, seconds)
+        self._lanes: Lanes[_Key] = Lanes(self._send, driver, seconds, under_way=1, slow=SLOW_READ)
 
     async def find(self, key: Any, base: Mapping[str, Any]) -> Stored | None:
         """The document under ``key`` that matches ``base`` too, or None."""

@@ -1,19 +1,20 @@
-"""At most two commands under way, and what waits meanwhile goes out together.
+"""A command or two under way, and what waits meanwhile goes out together.
 
-There is no timer. While fewer than two commands are under way a request goes straight out, in its own task,
-at no cost; what comes while two are under way waits, and leaves as one command as soon as the first of them
-is back. Nothing ever joins a command that was already sent. A command that takes long, because it waits for
-a lock perhaps, no longer counts after a while: nobody waits for what does not concern them.
+Nothing waits for a time to pass. While there is room a request goes straight out, in its own task, at no
+cost; what comes while there is none waits, and leaves as one command as soon as one that is under way is
+back. Nothing ever joins a command that was already sent. A command that takes long, because it waits for a
+lock perhaps, no longer counts after a while: nobody waits for what does not concern them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from bzz.errors import BzzError
 from bzz.storage.driver import Driver
 from bzz.storage.errors import too_late
 
@@ -53,6 +54,7 @@ class Lanes(Generic[Item]):
     ``send(requests)`` gives one command for all of ``requests``, which belong to one group, and settles
     each, or leaves it to a task of its own (:meth:`start`). What it raises settles those that are left.
     A request waits at most ``seconds``; it may be cancelled at any time, which concerns nobody else.
+    ``on_idle`` is called when nobody is under way any more, and so nobody waits.
     """
 
     def __init__(
@@ -60,19 +62,29 @@ class Lanes(Generic[Item]):
         send: Callable[[Sequence[Waiting[Item]]], Awaitable[None]],
         driver: Driver,
         seconds: float,
+        *,
+        under_way: int = UNDER_WAY,
+        slow: float = SLOW,
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
         self._send = send
         self._driver = driver
         self._seconds = seconds
+        self._room = under_way
+        self._slow = slow
+        self._on_idle = on_idle
         self._under_way: dict[int, asyncio.TimerHandle] = {}
         self._last_place = 0
         self._groups: dict[Hashable, list[Waiting[Item]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # When the patience of those who wait ends, in the order of its ends, and one alarm for the first.
+        self._ends: deque[tuple[float, weakref.ref[asyncio.Future[Any]]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> bool:
         """Whether a request can go straight."""
-        return len(self._under_way) < UNDER_WAY
+        return len(self._under_way) < self._room
 
     async def straight(self, work: Awaitable[Result]) -> Result:
         """Do the work of one request in the task of its caller."""
@@ -84,15 +96,30 @@ class Lanes(Generic[Item]):
 
     async def together(self, group: Hashable, item: Item, size: int = 0) -> Any:
         """Wait for the answer of a command that leaves later and serves the whole group."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         self._groups.setdefault(group, []).append(Waiting(item, answer, size))
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await answer
-        except TimeoutError as error:
-            if isinstance(error, BzzError):
-                raise
-            raise too_late(self._driver.sees_a_server) from error
+        ends = self._ends
+        while ends and _is_over(ends[0][1]):
+            ends.popleft()
+        ends.append((loop.time() + self._seconds, weakref.ref(answer)))
+        if self._alarm is None:
+            self._alarm = loop.call_at(ends[0][0], self._end)
+        return await answer
+
+    def _end(self) -> None:
+        """Tell those who have waited too long, and set the alarm for the next."""
+        loop = asyncio.get_running_loop()
+        self._alarm = None
+        while self._ends:
+            end, each = self._ends[0]
+            if not _is_over(each) and end > loop.time():
+                self._alarm = loop.call_at(end, self._end)
+                return
+            self._ends.popleft()
+            answer = each()
+            if answer is not None and not answer.done():
+                answer.set_exception(too_late(self._driver.sees_a_server))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Work on, beside the lanes."""
@@ -103,7 +130,7 @@ class Lanes(Generic[Item]):
 
     def _take_place(self) -> int:
         self._last_place = place = self._last_place + 1
-        self._under_way[place] = asyncio.get_running_loop().call_later(SLOW, self._leave, place)
+        self._under_way[place] = asyncio.get_running_loop().call_later(self._slow, self._leave, place)
         return place
 
     def _leave(self, place: int) -> None:
@@ -114,6 +141,8 @@ class Lanes(Generic[Item]):
         while self._groups and self.free:
             if requests := self._next():
                 self.start(self._travel(requests, self._take_place()))
+        if self._on_idle is not None and not self._under_way:
+            self._on_idle()
 
     def _next(self) -> list[Waiting[Item]]:
         group = next(iter(self._groups))
@@ -143,3 +172,8 @@ class Lanes(Generic[Item]):
                 each.settle(error)
         finally:
             self._leave(place)
+
+
+def _is_over(answer: weakref.ref[asyncio.Future[Any]]) -> bool:
+    found = answer()
+    return found is None or found.done()

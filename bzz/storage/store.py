@@ -31,6 +31,7 @@ from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translat
 from bzz.storage.group import WriteGrouper
 from bzz.storage.guard import exactly
 from bzz.storage.limit import TimeLimit
+from bzz.storage.sharing import ListSharer
 from bzz.storage.transaction import run_in_transaction, transaction
 
 __all__ = ["Store", "Stored", "exactly"]
@@ -50,6 +51,7 @@ class _Slot(NamedTuple):
     driver: Driver
     collection: Any
     reads: ReadCoalescer
+    lists: ListSharer
     inserts: InsertCoalescer
     writes: WriteGrouper
 
@@ -117,10 +119,25 @@ class Store:
         skip: int = 0,
         session: Any = None,
         projection: Any = None,
+        shared: bool = False,
     ) -> list[Stored]:
-        """The documents that match, in order: at most ``limit``, which is at least 1."""
+        """The documents that match, in order: at most ``limit``, which is at least 1.
+
+        ``shared``: they may be in other hands too, so the caller changes nothing in them. The list is then a
+        :class:`~bzz.storage.sharing.Shared`.
+        """
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
+        if shared and session is None:
+            question = {
+                "filter": filter,
+                "sort": [list(each) for each in sort or ()],
+                "skip": skip,
+                "limit": limit,
+                "projection": projection,
+            }
+            ask = partial(self.find, filter, limit=limit, sort=sort, skip=skip, projection=projection)
+            return await self._current().lists.find(question, ask)
 
         async def call(collection: Any) -> list[Stored]:
             cursor = collection.find(
@@ -266,6 +283,7 @@ class Store:
                 driver,
                 collection,
                 ReadCoalescer(partial(self._run, reads=True), self._max_time_ms, *how),
+                ListSharer(*how),
                 InsertCoalescer(self._run, *how),
                 WriteGrouper(self._run, collection, *how),
             )
