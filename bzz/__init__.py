@@ -7,6 +7,7 @@ from bzz.errors import BzzError, CeleryNotConfiguredWarning, ExitEarly, UnknownS
 from bzz.http.cors import Cors
 from bzz.http.rate_limit import RateLimit
 from bzz.mongoengine_handler import MongoEngineRestHandler
+from bzz.resource.idempotency import Idempotency
 from bzz.server import serve
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "CeleryNotConfiguredWarning",
     "Cors",
     "ExitEarly",
+    "Idempotency",
     "MongoEngineRestHandler",
     "RateLimit",
     "UnknownSenderWarning",

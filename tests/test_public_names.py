@@ -14,7 +14,7 @@ from tests.program import ROOT
 
 PUBLIC = {
     "bzz": """
-        Api BzzError CeleryNotConfiguredWarning Cors ExitEarly MongoEngineRestHandler RateLimit
+        Api BzzError CeleryNotConfiguredWarning Cors ExitEarly Idempotency MongoEngineRestHandler RateLimit
         UnknownSenderWarning Veto serve
     """,
     "bzz.api": "Api",
@@ -27,7 +27,8 @@ PUBLIC = {
     "bzz.embedded": "EmbeddedMongo EmbeddedRedis",
     "bzz.errors": """
         BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
-        EmbeddedServerError ExitEarly FieldError HeaderError KeyFormatError MissingDocumentError
+        EmbeddedServerError ExitEarly FieldError HeaderError IdempotencyKeyInUseError
+        IdempotencyKeyReusedError KeyFormatError MissingDocumentError
         PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError
         QueryError RateLimitError ReferencedError StorageError StorageTimeoutError
         StorageUnavailableError TransactionsUnsupportedError UnknownReceiverError UnknownSenderWarning
@@ -38,6 +39,7 @@ PUBLIC = {
     "bzz.http.rate_limit_redis": "RedisMeter close_meters",
     "bzz.mongoengine_handler": "MongoEngineRestHandler ProblemHandler Routes problem_of",
     "bzz.resource": "Action Operation Options Outcome Resource",
+    "bzz.resource.idempotency": "Idempotency Once settings",
     "bzz.server": "Limits Server serve",
     "bzz.signals": """
         ALL ANY Signal batch_failed batch_finished batch_started post_create_instance post_delete_instance

@@ -28,6 +28,7 @@ EXPOSED = (
     "Accept-Patch",
     "Allow",
     "ETag",
+    "Idempotent-Replayed",
     "Link",
     "Location",
     "Preference-Applied",
