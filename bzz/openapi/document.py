@@ -11,6 +11,7 @@ from bzz.http.gate import Gate
 from bzz.model import Schema
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
+from bzz.openapi.nested import nested_paths
 from bzz.openapi.operations import Identifiers, ResourcePaths
 from bzz.openapi.service import BatchTerms, batch_path, probe_path, self_path
 from bzz.openapi.webhooks import webhooks
@@ -55,13 +56,19 @@ def openapi(described: Description) -> Json:
     paths: Json = {}
     heard: Json = {}
     parameters: Json = {}
+    ones: dict[Resource, tuple[ResourcePaths, str]] = {}
     for each in described.mounted:
         one = ResourcePaths(each.resource, each.handler, each.path, catalog, identifiers, gate=each.gate)
         path = each.path.removeprefix(described.prefix)
         paths[path] = one.collection()
         paths[f"{path}/{{key}}"] = one.document()
+        ones[one.resource] = one, path
         parameters |= one.parameters
         heard |= webhooks(one, catalog, identifiers)
+    for one, path in ones.values():
+        paths |= dict(
+            nested_paths(one, path, identifiers, {each: known for each, (known, _) in ones.items()})
+        )
     paths |= _service(described, catalog)
     info: Json = {"title": described.title, "version": described.version}
     if described.description:

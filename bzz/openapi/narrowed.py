@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bzz.model import ALL, NONE, FieldSpec, Schema, Selection
@@ -12,13 +13,32 @@ from bzz.model.json_schema import Catalog, Form
 from bzz.resource import Resource
 from bzz.resource.access import FieldAccess
 
-__all__ = ["catalog_of"]
+__all__ = ["catalog_below", "catalog_of"]
 
 
 def catalog_of(resource: Resource, catalog: Catalog) -> Catalog:
     """Return the catalog that describes a resource; what it describes lands in the one given."""
     fields = FieldAccess(resource.schema, resource.options)
     return catalog if fields.is_open else _NarrowedCatalog(catalog, fields)
+
+
+def catalog_below(resource: Resource, path: Sequence[str], schema: Schema, catalog: Catalog) -> Catalog:
+    """Return the catalog that describes what is embedded in the documents of a resource, at these fields."""
+    fields = FieldAccess(resource.schema, resource.options)
+    if fields.is_open:
+        return catalog
+    changeable = fields.changeable.at(path)
+    return _NarrowedCatalog(catalog, _Below(schema, fields.readable.at(path), changeable, changeable))
+
+
+@dataclass(frozen=True, eq=False)
+class _Below:
+    """What clients can see and set of an embedded document."""
+
+    schema: Schema
+    readable: Selection
+    creatable: Selection
+    changeable: Selection
 
 
 class _NarrowedCatalog(Catalog):
@@ -28,7 +48,7 @@ class _NarrowedCatalog(Catalog):
     may be sent as long as it is not changed.
     """
 
-    def __init__(self, catalog: Catalog, fields: FieldAccess) -> None:
+    def __init__(self, catalog: Catalog, fields: FieldAccess | _Below) -> None:
         self.root = catalog.root
         self.definitions = catalog.definitions
         self._names = catalog._names

@@ -12,8 +12,17 @@ from bzz.http.gate import Gate
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems
+from bzz.openapi.answers import HEADERS, content, kind_schema, kinds_for, limited, problems
 from bzz.openapi.bodies import patch_content, write_content
+from bzz.openapi.bulks import (
+    also_items,
+    bulk_answers,
+    bulk_prefer,
+    is_filter,
+    or_many,
+    streamed,
+    with_many,
+)
 from bzz.openapi.narrowed import catalog_of
 from bzz.openapi.parameters import (
     conditional_headers,
@@ -29,6 +38,9 @@ from bzz.resource.idempotency import Idempotency
 
 __all__ = ["Identifiers", "ResourcePaths"]
 
+#: What a collection may have besides, for all the documents that match.
+BULK_METHODS = frozenset({"PATCH", "DELETE"})
+
 _VERBS = {
     "GET": "get",
     "HEAD": "head",
@@ -40,7 +52,9 @@ _VERBS = {
 _SUMMARIES = {
     ("GET", False): "A page of {name}",
     ("HEAD", False): "The headers of a page of {name}",
-    ("POST", False): "Create one {name}",
+    ("POST", False): "Create one {name}, or many",
+    ("PATCH", False): "Change every {name} that matches by a patch",
+    ("DELETE", False): "Delete every {name} that matches",
     ("GET", True): "One {name}",
     ("HEAD", True): "The headers of one {name}",
     ("PUT", True): "Change one {name}",
@@ -84,12 +98,14 @@ class ResourcePaths:
     ) -> None:
         self.resource = resource
         self.schema = resource.schema
+        self.root_catalog = catalog
         self.catalog = catalog_of(resource, catalog)
         self._identifiers = identifiers
         self.parameters: Json = {}
         self._handler = handler
         self._path = path
-        self._limited = gate is not None and gate.limit is not None
+        self.limited = gate is not None and gate.limit is not None
+        self._takes_many = resource.takes_many
         self._demands = bool(resource.options.require_if_match)
         self._ids = {
             (method, on_item): identifiers.take(self._wanted(method, on_item))
@@ -115,7 +131,7 @@ class ResourcePaths:
 
     def _wanted(self, method: str, on_item: bool) -> str:
         verb = "list" if (method, on_item) == ("GET", False) else _VERBS.get(method, method.lower())
-        plural = method in {"HEAD", "OPTIONS"} and not on_item
+        plural = method in {"HEAD", "OPTIONS", "PATCH", "DELETE"} and not on_item
         return f"{verb}_{'list_' if plural else ''}{self.resource.name}"
 
     def _item(self, *, on_item: bool) -> Json:
@@ -139,7 +155,7 @@ class ResourcePaths:
         if body is not None:
             shown["requestBody"] = {"required": self._needs_body(method), "content": body}
         answers = self._answers(method, on_item)
-        if self._limited:
+        if self.limited:
             answers = limited(answers, self.catalog)
         if method == "HEAD":  # its answers have no body, whatever their status
             answers = {
@@ -153,21 +169,28 @@ class ResourcePaths:
             return [key_parameter(self.schema, self.catalog, is_read=False)]
         if not on_item:
             reads = method in {"GET", "HEAD"}
-            return self._shared_parameters() if reads else [prefer_header(method)] if method == "POST" else []
+            if method in BULK_METHODS:
+                return self._filters()
+            return self.shared_parameters() if reads else [prefer_header(method)] if method == "POST" else []
         demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
         prefer = [prefer_header(method)] if method in {"PUT", "PATCH", "DELETE"} else []
         key = key_parameter(self.schema, self.catalog)
         if method in {"GET", "HEAD"}:
-            self._shared_parameters()
+            self.shared_parameters()
             names = [name for name, each in self.parameters.items() if each["name"] in {"fields", "expand"}]
             parts = [{"$ref": f"#/components/parameters/{name}"} for name in names]
             return [key, *parts, *conditional_headers(demands_if_match=False)]
         return [key, *conditional_headers(demands_if_match=demands), *prefer]
 
+    def _filters(self) -> list[Json]:
+        self.shared_parameters()
+        names = [name for name, each in self.parameters.items() if is_filter(each["name"])]
+        return [*({"$ref": f"#/components/parameters/{name}"} for name in names), bulk_prefer()]
+
     def _idempotency(self, method: str) -> Idempotency | None:
         return self.resource.idempotency if method in {"POST", "PATCH"} else None
 
-    def _shared_parameters(self) -> list[Json]:
+    def shared_parameters(self) -> list[Json]:
         """Return references to the parameters of the list, which stand once in the document."""
         if not self.parameters:
             shown = list_parameters(self.schema, self.resource.options, self.catalog)
@@ -177,12 +200,20 @@ class ResourcePaths:
 
     def _body(self, method: str) -> Json | None:
         if method == "POST":
-            return write_content(self.schema, "create", self.catalog)
+            return self._creating()
         if method == "PUT":
             return write_content(self.schema, self._put_form, self.catalog)
         if method == "PATCH":
             return patch_content(self.schema, request.ACCEPT_PATCH.split(", "), self.catalog)
         return None
+
+    def _creating(self) -> Json:
+        body = write_content(self.schema, "create", self.catalog)
+        if self._takes_many:
+            body = or_many(body, self.resource.options.max_bulk)
+        if self.resource.streams:
+            body |= streamed("Each line is the JSON of one new document.", ["{}"])
+        return body
 
     def _needs_body(self, method: str) -> bool:
         """Whether no body at all is refused; otherwise it is an object without members."""
@@ -199,13 +230,28 @@ class ResourcePaths:
 
     def _answers(self, method: str, on_item: bool) -> dict[str, Json]:
         takes_key = self._idempotency(method) is not None
-        kinds = kinds_for(method, on_item=on_item, demands_if_match=self._demands, takes_key=takes_key)
-        takes_body = method in {"POST", "PUT", "PATCH"}
-        refused = problems(kinds, self.catalog, statuses=[415] if takes_body else [])
+        takes_many = not on_item and (method in BULK_METHODS or (method == "POST" and self._takes_many))
+        kinds = kinds_for(
+            method,
+            on_item=on_item,
+            demands_if_match=self._demands,
+            takes_key=takes_key,
+            takes_many=takes_many,
+        )
+        statuses = [415] if method in {"POST", "PUT", "PATCH"} else []
+        if method == "POST" and takes_many:
+            statuses.append(413)
+        if method == "GET" and not on_item and self.resource.streams:
+            statuses.append(426)
+        refused = problems(kinds, self.catalog, statuses=statuses)
+        if takes_many:
+            refused = also_items(refused, kind_schema("bulk-items", self.catalog))
         made: Callable[[], dict[str, Json]] | None = {
             ("GET", False): self._page,
             ("HEAD", False): self._page,
             ("POST", False): self._created,
+            ("PATCH", False): lambda: bulk_answers(self.schema, method, self.catalog),
+            ("DELETE", False): lambda: bulk_answers(self.schema, method, self.catalog),
             ("GET", True): self._found,
             ("HEAD", True): self._found,
             ("PUT", True): lambda: self._changed(method),
@@ -226,6 +272,8 @@ class ResourcePaths:
         whole = self._document()["application/json"]
         items = part_schema(self.schema, self.resource.options, self.catalog)
         page = content({"type": "array", "items": items}, [whole["example"]] if "example" in whole else None)
+        if self.resource.streams:
+            page |= streamed("Each line is the JSON of one document; there are no pages.", ["{}"])
         return {"200": _answer("One page.", ["Link", "X-Total-Count"], page)}
 
     def _created(self) -> dict[str, Json]:
@@ -234,7 +282,15 @@ class ResourcePaths:
             "It is stored. With `Prefer: return=minimal` there is no body.", headers, self._document()
         )
         links = self._links()
-        return {**self._previewed("POST"), "201": {**answer, "links": links} if links else answer}
+        found = {**self._previewed("POST"), "201": {**answer, "links": links} if links else answer}
+        if self._takes_many:
+            found = with_many(found, self.schema, self.catalog)
+        if self.resource.streams:
+            found["200"]["content"] |= streamed(
+                "A result of each line that failed, then a summary.",
+                ['{"summary":{"received":1,"succeeded":1,"failed":0,"listed":0,"complete":true}}'],
+            )
+        return found
 
     def _previewed(self, method: str) -> dict[str, Json]:
         shown = content(preview_schema(self.schema, method, self.catalog))
