@@ -34,7 +34,13 @@ def problem(status: int, detail: str = "", *, kind: str = "", **members: Any) ->
     return orjson.dumps(body)
 
 
+# The names of RFC 9110, where those of older Pythons are of its predecessors.
+_TITLES = {413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+
+
 def _title(status: int) -> str:
+    if status in _TITLES:
+        return _TITLES[status]
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:
