@@ -17,6 +17,7 @@ from bzz.embedded import EmbeddedMongo
 from bzz.errors import (
     BzzError,
     DuplicateError,
+    StorageError,
     StorageTimeoutError,
     StorageUnavailableError,
     ValidationError,
@@ -77,7 +78,8 @@ async def watched(request: pytest.FixtureRequest, database: str, mongo_url: str)
 def nothing_is_left(store: Store) -> None:
     writes = store._current().writes
     assert (writes._together, writes._alone) == ({}, {})
-    assert writes._lanes.is_idle
+    assert not writes._lanes._under_way
+    assert not writes._lanes._groups
 
 
 async def fill(count: int, **fields: Any) -> None:
@@ -313,6 +315,17 @@ async def test_a_commit_that_nobody_knows_of_is_not_done_again(watched: Watched)
     nothing_is_left(hurried)
 
 
+async def test_a_commit_that_fails_for_a_reason_of_its_own_is_told_of(watched: Watched) -> None:
+    await fill(40)
+    await watched.fail("commitTransaction", 1, errorCode=13)
+    results = await asyncio.gather(*(count_up(watched.store, n) for n in range(40)), return_exceptions=True)
+    told = [n for n, each in enumerate(results) if isinstance(each, BaseException)]
+    assert len(told) >= 30
+    assert {type(results[n]) for n in told} == {StorageError}
+    befores = await asyncio.gather(*(count_up(watched.store, n) for n in range(40)))
+    assert [each["n"] for each in befores] == [int(n not in told) for n in range(40)]
+
+
 async def test_a_connection_that_breaks_under_a_single_change(watched: Watched) -> None:
     await fill(2)
     await watched.fail("findAndModify", 1, closeConnection=True)
@@ -340,7 +353,7 @@ async def test_who_waits_for_a_transaction_waits_within_the_time_limit(watched: 
 
 
 async def test_cancelled_changes_leave_the_others_alone(watched: Watched) -> None:
-    count, keys = 500 * min(TORTURE, 20), 100
+    count, keys = (500 if TORTURE == 1 else 1000 * TORTURE), 100
     await fill(keys)
     dice = random.Random(1)
     tasks = [asyncio.create_task(count_up(watched.store, dice.randrange(keys))) for _ in range(count)]
