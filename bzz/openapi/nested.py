@@ -17,7 +17,7 @@ from bzz.model.json_diff import diff_schema
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json, form
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems
+from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems, replayable
 from bzz.openapi.bodies import FORM_TYPE, patch_content, write_content
 from bzz.openapi.narrowed import catalog_below, catalog_of
 from bzz.openapi.operations import Identifiers, ResourcePaths
@@ -204,7 +204,9 @@ class _Item:
             return self._keys() if method != "DELETE" else None
         if method == "POST":
             if schema.polymorphic:
-                return content(self.catalog.embedded(schema, "input"))
+                shown = self.catalog.embedded(schema, "input")
+                made = example(shown, self.catalog)
+                return content(shown, None if made is NONE else made)
             return write_content(schema, "create", self.catalog)
         if method == "PUT":
             options = self.nested.options
@@ -225,7 +227,10 @@ class _Item:
         text = form(spec, "text", self.catalog)
         field = {**many, "items": text} if self.nested.is_list else text
         sent: Json = {"type": "object", "properties": {name: field}, "required": [name]}
-        return {**content(shown), FORM_TYPE: {"schema": {**sent, "additionalProperties": False}}}
+        made = example(key, self.catalog)
+        known = "KEY" if made is NONE else made
+        body = content(shown, {name: [known]} if self.nested.is_list else {"id": known})
+        return {**body, FORM_TYPE: {"schema": {**sent, "additionalProperties": False}}}
 
     # What is answered ---------------------------------------------------------------------------------------
 
@@ -234,6 +239,8 @@ class _Item:
             names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods else [])]
             return {"204": _answer("The headers say it.", names)} | problems(["missing"], self.catalog)
         found = self._right(method)
+        if method in {"POST", "PATCH"} and self.nested.idempotency is not None:
+            found = replayable(found)
         sent = [415] if method in {"POST", "PUT", "PATCH"} else []
         return found | problems(self._kinds(method), self.catalog, statuses=sent)
 
