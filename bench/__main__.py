@@ -101,6 +101,8 @@ def compare(
         )
     results.write(OUT / "comparison.json")
     show(sheets(results))
+    for each in results.failures:
+        click.secho(each, err=True, fg="red")
     if publish:
         results.write(RESULTS / "comparison.json")
         publish_comparison(results)
@@ -158,7 +160,7 @@ def show(tables: Iterator[Sheet]) -> None:
 
 
 @contextmanager
-def telling(total: int | None = None) -> Iterator[tuple[Callable[[str], None], Callable[[object], None]]]:
+def telling(total: int | None = None) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """Tell a person at a terminal what happens and how much is done, and a log nothing."""
     console = Console(stderr=True)
     columns = (
@@ -175,7 +177,7 @@ def telling(total: int | None = None) -> Iterator[tuple[Callable[[str], None], C
             progress.update(task, description=text)
             progress.refresh()
 
-        yield say, lambda _: progress.advance(task)
+        yield say, lambda: progress.advance(task)
 
 
 if __name__ == "__main__":

@@ -143,6 +143,8 @@ def write_rst(results: Results, path: Path) -> None:
     ]
     for sheet in sheets(results):
         lines += as_rst(sheet)
+    if results.failures:
+        lines += ["What went wrong:", "", *(f"- ``{each}``" for each in results.failures), ""]
     lines += ["What the peers are, and in what they differ:", ""]
     for name in results.peers():
         lines.append(f"- **{_title(name)}**{_particulars(results, name)}")

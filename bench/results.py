@@ -45,7 +45,8 @@ class Cell:
 class Results:
     """All cells, and under which circumstances they came about.
 
-    ``missing`` says of each peer that did not run why; ``memory`` is bytes of each peer when it had started
+    ``missing`` says of each peer that did not run why, ``failures`` what went wrong on the way; a figure that
+    failed in one round is the median of the others. ``memory`` is bytes of each peer when it had started
     and when all was over.
     """
 
@@ -53,6 +54,7 @@ class Results:
     settings: dict[str, Any]
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
     memory: dict[str, list[int]] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ from pymongo.database import Database
 from bench.agreement import agree
 from bench.catalogue import PEERS, UnavailableError
 from bench.documents import key, stored
-from bench.load import Load, drive
+from bench.load import Load, LoadError, drive
 from bench.results import Cell, Results, machine
 from bench.scenarios import DOOMED, SCENARIOS, SEEDED, Scenario
 from bench.servers import Server, cpu_seconds, running
@@ -39,14 +39,14 @@ def compare(
     warm_up: float = 0.15,
     prepare: float = 1.0,
     say: Callable[[str], None] = SAY,
-    done: Callable[[Cell], None] = lambda cell: None,
+    done: Callable[[], None] = lambda: None,
 ) -> Results:
     """Install the peers, start them all on one MongoDB, see that they agree, and measure.
 
     A peer that cannot be installed is left out and named in the results; one that runs and does not do what
     the others do is an error. Each does each thing ``prepare`` seconds long before the first round (what
     compiles while it runs needs that), and ``warm_up`` seconds before each measurement. ``say`` is told what
-    happens now, ``done`` each cell.
+    happens now, ``done`` is called after each figure.
     """
     with ExitStack() as stack:
         mongo = stack.enter_context(EmbeddedMongo(cache=1.0))
@@ -57,8 +57,9 @@ def compare(
         for name in install(peers, results, say):
             say(f"starting {PEERS[name].title}")
             database = client[f"bench_{name}"]
-            database["user"].create_index([("age", 1), ("_id", 1)])
-            database["user"].insert_many([stored(number) for number in range(SEEDED)])
+            if PEERS[name].stores:
+                database["user"].create_index([("age", 1), ("_id", 1)])
+                database["user"].insert_many([stored(number) for number in range(SEEDED)])
             servers[name] = stack.enter_context(running(PEERS[name], mongo.url, database.name))
             agree(servers[name], SEEDED)
             results.memory[name] = [servers[name].memory()]
@@ -76,10 +77,13 @@ def compare(
                     for name in random.Random(f"{number} {scenario} {count}").sample(
                         list(servers), len(servers)
                     ):
-                        say(f"round {number + 1} of {rounds}, {scenario} over {count}: {PEERS[name].title}")
-                        cell = measure(number, servers[name], SCENARIOS[scenario], count)
-                        results.cells.append(cell)
-                        done(cell)
+                        what = f"{scenario} over {count}: {PEERS[name].title}"
+                        say(f"round {number + 1} of {rounds}, {what}")
+                        try:
+                            results.cells.append(measure(number, servers[name], SCENARIOS[scenario], count))
+                        except LoadError as error:
+                            results.failures.append(f"round {number + 1}, {what}: {error}")
+                        done()
         for name, server in servers.items():
             results.memory[name].append(server.memory())
     return results

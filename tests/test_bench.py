@@ -156,6 +156,21 @@ def test_a_peer_that_cannot_be_installed_is_named(monkeypatch: pytest.MonkeyPatc
     assert "was not measured: there is no node and npm here." in (tmp_path / "tables.inc").read_text()
 
 
+def test_a_peer_that_fails_on_the_way_spoils_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong = replace(SCENARIOS["get"], name="wrong", title="wrong", status=418)
+    monkeypatch.setitem(SCENARIOS, "wrong", wrong)
+    found = compare(["constant"], ["wrong", "get"], [1], rounds=1, seconds=0.05, prepare=0)
+    assert [cell.scenario for cell in found.cells] == ["get"]
+    assert len(found.failures) == 1
+    assert found.failures[0].startswith(
+        "round 1, wrong over 1: Tornado, a constant: expected HTTP/1.1 418, got"
+    )
+    write_rst(found, tmp_path / "tables.inc")
+    assert "- ``round 1, wrong over 1" in (tmp_path / "tables.inc").read_text()
+
+
 @contextmanager
 def answering(*answers: bytes) -> Iterator[int]:
     """A server that sends these bytes in turn to whatever it receives on one connection, then closes it."""
