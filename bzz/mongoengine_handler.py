@@ -236,8 +236,9 @@ class MongoEngineRestHandler(ProblemHandler):
             return
         assert outcome.after is not None
         created = self.resource.key_of(outcome.after)
-        self.set_header("Location", f"{self.path}/{quote(created, safe='')}" if created else self.path)
-        if created:
+        place = self.path if created is None else f"{self.path}/{quote(created, safe='')}"
+        self.set_header("Location", place)
+        if created is not None:
             plain = created.isascii() and created.isprintable()
             self.set_header("X-Created-Id", created if plain else quote(created, safe=""))
         await self._answer_document(outcome)

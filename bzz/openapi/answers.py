@@ -13,7 +13,16 @@ from bzz.http.problem_handler import STATUS
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 
-__all__ = ["HEADERS", "content", "kinds_for", "limited", "plain_problem", "problems"]
+__all__ = [
+    "HEADERS",
+    "content",
+    "kind_schema",
+    "kinds_for",
+    "limited",
+    "plain_problem",
+    "problems",
+    "replayable",
+]
 
 _POINTERS: Json = {
     "type": "array",
@@ -46,6 +55,11 @@ MEMBERS: Mapping[str, Mapping[str, tuple[Json, Any]]] = {
         "violated-policies": ({"type": "array", "items": {"type": "string"}, "minItems": 1}, ["default"])
     },
     "patch": {"operation": ({"type": "integer", "description": "Its position in the patch."}, 0)},
+    "max-affected": {"matched": ({"type": "integer"}, 12), "max_affected": ({"type": "integer"}, 10)},
+    "bulk-items": {
+        "errors": (_POINTERS, [{"pointer": "/3/name", "detail": "this field is required"}]),
+        "results": ({"type": "array", "items": {"type": "object"}}, [{"index": 3, "status": 400}]),
+    },
 }
 #: Members that not every problem of the kind has.
 OPTIONAL = frozenset({"conflicts"})
@@ -71,6 +85,10 @@ HEADERS: Mapping[str, Json] = {
         "description": 'What is left: `"default";r=99;t=1` is 99 requests, and one more in a second.',
         "schema": _TEXT,
     },
+    "Idempotent-Replayed": {
+        "description": "That this is the answer to an earlier request with the same Idempotency-Key.",
+        "schema": {"const": "true"},
+    },
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
 }
 
@@ -93,24 +111,34 @@ _ITEM = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 #: can meet every one.
 _MEETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "body": (_WRITES, _WRITES),
-    "header": (frozenset({"POST"}), _ITEM),
+    "header": (frozenset({"POST", "PATCH", "DELETE"}), _ITEM),
     "validation": (_WRITES, _WRITES),
     "missing": (frozenset(), _ITEM),
     "duplicate": (_WRITES, _WRITES),
     "referenced": (frozenset(), frozenset({"DELETE"})),
-    "conflict": (frozenset({"POST"}), _CHANGES),
+    "conflict": (frozenset({"POST", "PATCH", "DELETE"}), _CHANGES),
+    "max-affected": (frozenset({"PATCH", "DELETE"}), frozenset()),
+    "bulk-items": (frozenset({"POST", "PATCH", "DELETE"}), frozenset()),
+    "bulk": (frozenset({"POST", "PATCH", "DELETE"}), frozenset()),
     "patch": (frozenset(), frozenset({"PATCH"})),
     "precondition": (frozenset(), _ITEM),
     "precondition-required": (frozenset(), _CHANGES),
 }
 
 
+#: What only a request for many documents can meet.
+MANY_KINDS = ("max-affected", "bulk-items", "bulk")
 #: What only a request with an Idempotency-Key can meet.
 KEY_KINDS = ("idempotency-key-in-use", "idempotency-key-reused")
 
 
 def kinds_for(
-    method: str, *, on_item: bool, demands_if_match: bool = False, takes_key: bool = False
+    method: str,
+    *,
+    on_item: bool,
+    demands_if_match: bool = False,
+    takes_key: bool = False,
+    takes_many: bool = False,
 ) -> list[str]:
     """Return the kinds of problems that an operation of a resource can answer with."""
     if method == "OPTIONS":
@@ -118,9 +146,17 @@ def kinds_for(
     kinds = [kind for _error, _status, kind in STATUS if kind != "quota-exceeded"]
     if not takes_key:
         kinds = [kind for kind in kinds if kind not in KEY_KINDS]
+    if not takes_many:
+        kinds = [kind for kind in kinds if kind not in MANY_KINDS]
     if not demands_if_match:
         kinds = [kind for kind in kinds if kind != "precondition-required"]
     return [kind for kind in kinds if kind not in _MEETS or method in _MEETS[kind][on_item]]
+
+
+def replayable(answers: dict[str, Json]) -> dict[str, Json]:
+    """Return the answers that may be those of an earlier request, with the header that says so."""
+    said = {"Idempotent-Replayed": HEADERS["Idempotent-Replayed"]}
+    return {status: {**each, "headers": each.get("headers", {}) | said} for status, each in answers.items()}
 
 
 def problems(kinds: Iterable[str], catalog: Catalog, *, statuses: Iterable[int] = ()) -> dict[str, Json]:
@@ -155,7 +191,7 @@ def plain_problem(catalog: Catalog) -> Json:
 
 
 def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
-    shown = [_schema(kind, catalog) for kind in kinds] or [plain_problem(catalog)]
+    shown = [kind_schema(kind, catalog) for kind in kinds] or [plain_problem(catalog)]
     examples = {kind: {"value": _example(status, kind)} for kind in kinds}
     media: Json = {"schema": shown[0] if len(shown) == 1 else {"anyOf": shown}}
     if examples:
@@ -173,7 +209,8 @@ def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
     return answer
 
 
-def _schema(kind: str, catalog: Catalog) -> Json:
+def kind_schema(kind: str, catalog: Catalog) -> Json:
+    """Return a reference to the schema of a kind of problem."""
     members = MEMBERS.get(kind, {})
     own: Json = {
         "type": "object",

@@ -12,7 +12,7 @@ from bzz.http.gate import Gate
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kind_schema, kinds_for, limited, problems
+from bzz.openapi.answers import HEADERS, content, kind_schema, kinds_for, limited, problems, replayable
 from bzz.openapi.bodies import patch_content, write_content
 from bzz.openapi.bulks import (
     also_items,
@@ -261,7 +261,8 @@ class ResourcePaths:
         if method == "OPTIONS":
             names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods(on_item=on_item) else [])]
             return {"204": _answer("The headers say it.", names)} | refused
-        return (made() if made is not None else {}) | refused
+        answers = made() if made is not None else {}
+        return (replayable(answers) if takes_key else answers) | refused
 
     def _document(self) -> Json:
         shown = self.catalog.document(self.schema, "output")

@@ -7,7 +7,7 @@ from bzz.model.json_diff import diff_schema
 from bzz.model.json_forms import Json, nullable
 from bzz.model.json_schema import Catalog
 
-__all__ = ["preview_schema"]
+__all__ = ["preview_schema", "unmade"]
 
 
 def preview_schema(schema: Schema, method: str, catalog: Catalog) -> Json:
@@ -15,7 +15,7 @@ def preview_schema(schema: Schema, method: str, catalog: Catalog) -> Json:
     members: dict[str, Json] = {
         "dry_run": {"const": True},
         "status": {"type": "integer", "description": "What the write would be answered with."},
-        "document": _unmade(schema, catalog) if method == "POST" else catalog.document(schema, "output"),
+        "document": unmade(schema, catalog) if method == "POST" else catalog.document(schema, "output"),
         "etag": {"type": "string", "description": "The state that this holds for; send it as If-Match."},
         "unchecked": {
             "type": "array",
@@ -35,7 +35,7 @@ def preview_schema(schema: Schema, method: str, catalog: Catalog) -> Json:
     return catalog.refer((schema, "preview", kind), f"{schema.name}{kind}Preview", shown)
 
 
-def _unmade(schema: Schema, catalog: Catalog) -> Json:
+def unmade(schema: Schema, catalog: Catalog) -> Json:
     """Return the schema of a document that is not stored: it may lack its key and other made up values."""
     if "to_dict" in schema.overrides:
         return catalog.document(schema, "output")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bzz.model import Change, Stored
+from bzz.model.json_schema import takes_null
 from bzz.resource.etag import form_of
 from bzz.resource.nested_path import Leg, check_names, names_of, related, resolve
 from bzz.resource.nested_work import Work
@@ -101,7 +102,10 @@ class NestedResource(Resource):
     def _methods(self) -> tuple[str, ...]:
         if self.is_list:
             return (*_GET, "POST")
-        return (*_GET, *(["POST"] if self.is_only else []), "PUT", "PATCH", "DELETE")
+        if not self.is_only:
+            return (*_GET, "PUT", "PATCH", "DELETE")
+        # What the owner cannot be without is replaced, never taken out.
+        return (*_GET, "POST", "PUT", "PATCH", *(["DELETE"] if takes_null(self.property.spec) else []))
 
     def _is_delegated(self, method: str) -> bool:
         """Tell whether a method concerns only a document that is referred to."""
@@ -149,9 +153,9 @@ class NestedResource(Resource):
         if self.is_list and (index is not None or self.property.key is not None):
             self.created = self.property.key_text(stored, index or 0)
 
-    def key_of(self, stored: Stored) -> str:
-        """Return the key of what was created, as text; ``""`` where it has none below its own URL."""
-        return self.created or ""
+    def key_of(self, stored: Stored) -> str | None:
+        """Return the key of what was created, as text; None where it has none below its own URL."""
+        return self.created
 
     def etag(self, stored: Stored) -> str:
         """Return the tag of a nested document: as it was before a write, if that is what is asked about."""

@@ -250,8 +250,8 @@ class Resource:
         """Return those of the HTTP methods of a URL that it has."""
         return self.options.allowed(methods)
 
-    def key_of(self, stored: Stored) -> str:
-        """Return the key of a document as it stands in URLs, before percent-encoding."""
+    def key_of(self, stored: Stored) -> str | None:
+        """Return the key of a document as it stands in URLs, before percent-encoding; None if it has none."""
         return typed.key_to_text(self.schema, stored)
 
     def etag(self, stored: Stored) -> str:
