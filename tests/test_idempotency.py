@@ -465,6 +465,21 @@ async def test_what_was_sent_to_queues_waits_for_the_commit(client: Client) -> N
     assert sent == [1]
 
 
+async def test_what_is_sent_about_a_failure_goes_out(database: str) -> None:
+    api, sent = make_api(), []
+
+    async def send_off() -> None:
+        """Nothing would be sent by it."""
+
+    @api.on_failure
+    def alert() -> None:
+        sent.append(kept_back(send_off))
+
+    async with serving(api) as client:
+        (await send(client, "k", json={})).problem(400)
+    assert sent == [False]
+
+
 async def test_receivers_change_the_answer_but_not_what_is_kept(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,7 +104,7 @@ class Journal:
     async def _record(self, index: int, entry: Entry, session: Any = None) -> None:
         told = orjson.dumps(await describe(index, entry))
         try:
-            await self.once.receipts.record(self.once.name, index, told, session)
+            await self.once.receipts.record(self.once.parts, index, told, session)
         except DuplicateError as error:
             raise IdempotencyKeyInUseError(
                 "Another request with this Idempotency-Key took the batch over.", 1.0
@@ -113,7 +113,7 @@ class Journal:
         self.once.partial = True
 
     async def _restore(self, batch: Batch) -> None:
-        for index, told in (await self.once.receipts.recorded(self.once.name)).items():
+        for index, told in (await self.once.receipts.recorded(self.once.parts)).items():
             batch.restore(index, told, orjson.loads(told)["state"])
             self.once.partial = True
 
@@ -121,7 +121,7 @@ class Journal:
         await self.once.keep(answer)
         self.answer = answer
         if self.once.partial:
-            await self.once.receipts.forget_parts(self.once.name)
+            await self.once.receipts.forget_parts(self.once.parts)
 
 
 async def answer_of(batch: Batch) -> Answer:

@@ -72,7 +72,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
     answers: dict[str, Json] = {
         "200": {
             "description": "The plan came to its end, whatever its operations were answered.",
-            "headers": {"Preference-Applied": HEADERS["Preference-Applied"]},
+            "headers": {name: HEADERS[name] for name in _headers(terms)},
             "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
         },
         **problems(kinds, catalog, statuses=[415]),
@@ -98,6 +98,10 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             },
         },
     }
+
+
+def _headers(terms: BatchTerms) -> list[str]:
+    return ["Preference-Applied", *(["Idempotent-Replayed"] if terms.idempotency is not None else [])]
 
 
 def _parameters(terms: BatchTerms) -> list[Json]:

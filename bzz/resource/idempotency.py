@@ -110,6 +110,11 @@ class Once:
         self._refused = refused
         self._session: Any = None
 
+    @property
+    def parts(self) -> str:
+        """The name under which parts of this very work are kept."""
+        return f"{self.name}:{self.fingerprint.hex()}"
+
     async def run(self, work: Callable[[], Awaitable[Answer]]) -> tuple[Answer, bool]:
         """Return the answer, and whether it was kept before.
 

@@ -23,8 +23,7 @@ def can_join(resource: Resource) -> bool:
     """Tell whether all that a resource writes can be in one transaction of one MongoDB."""
     client = resource.store.driver().client
     return all(
-        each.store.driver().client is client
-        and not any(each.model._meta.get(kind) for kind in _UNJOINABLE)  # type: ignore[attr-defined]
+        each.store.driver().client is client and not any(each.model._meta.get(kind) for kind in _UNJOINABLE)  # type: ignore[attr-defined]
         for each in resource.parts
     )
 
@@ -85,13 +84,16 @@ class Unit:
                 await sent.flush()
             return result
 
-        with deferring() as deferred:
-            try:
+        committed = False
+        try:
+            with deferring() as deferred:
                 result = await store.run_in_transaction(attempt, seconds)
-            except BaseException:
+                committed = True
+                await deferred.flush()
+        except BaseException:
+            if not committed:
                 await self._fail()
-                raise
-            await deferred.flush()
+            raise
         return result
 
     async def alone(self, work: Callable[[], Awaitable[T]]) -> T:

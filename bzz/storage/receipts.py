@@ -121,7 +121,8 @@ class Receipts:
         """Take over a claim whose time is over; False if somebody else was faster."""
         if lapsed.session is not None:
             await self._end_transaction(lapsed.session)
-        changed = {"$set": {"token": token, **_by(session, seconds)}, "$currentDate": {"since": True}}
+        ours = {"token": token, "expires": self._expiry(), **_by(session, seconds)}
+        changed = {"$set": ours, "$currentDate": {"since": True}}
         return await self._change({"_id": name, "token": lapsed.token, "state": "claimed"}, changed)
 
     async def move(self, name: str, token: ObjectId, session: Any) -> bool:
