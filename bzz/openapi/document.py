@@ -66,9 +66,9 @@ def openapi(described: Description) -> Json:
         parameters |= one.parameters
         heard |= webhooks(one, catalog, identifiers)
     for one, path in ones.values():
-        paths |= dict(
-            nested_paths(one, path, identifiers, {each: known for each, (known, _) in ones.items()})
-        )
+        below = dict(nested_paths(one, path, identifiers, {each: known for each, (known, _) in ones.items()}))
+        _link(paths[path], below)
+        paths |= below
     paths |= _service(described, catalog)
     info: Json = {"title": described.title, "version": described.version}
     if described.description:
@@ -83,6 +83,19 @@ def openapi(described: Description) -> Json:
         "webhooks": heard,
         "components": {"schemas": catalog.definitions, "parameters": parameters},
     }
+
+
+def _link(collection: Json, below: Json) -> None:
+    """Say how the key of what was created leads to what is below it."""
+    created = collection.get("post", {}).get("responses", {}).get("201", {})
+    known = next(iter(created.get("links", {}).values()), None)
+    if known is None:
+        return  # the key is not in the answer
+    for path, item in below.items():
+        for method, operation in item.items():
+            if path.count("{") == 1 and method not in {"head", "options"}:
+                identifier = operation["operationId"]
+                created["links"][identifier] = {**known, "operationId": identifier}
 
 
 def _service(described: Description, catalog: Catalog) -> Json:
