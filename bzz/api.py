@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import tornado.web
 
-from bzz.batch import Directory, Limits
-from bzz.batch.handler import BatchHandler
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
 from bzz.http.cors import Cors
@@ -30,18 +28,15 @@ from bzz.http.nested import is_nested
 from bzz.http.rate_limit import RateLimit
 from bzz.http.upload import is_upload
 from bzz.mongoengine_handler import MongoEngineRestHandler, ProblemHandler, Routes
-from bzz.openapi import (
-    AssetHandler,
-    BatchTerms,
-    Description,
-    DocumentHandler,
-    Mounted,
-    PageHandler,
-    openapi,
-)
 from bzz.resource import Operation, Resource
 from bzz.resource.idempotency import Idempotency
 from bzz.resource.idempotency import settings as settings_of
+
+if TYPE_CHECKING:
+    from bzz.batch import Directory, Limits
+    from bzz.openapi import BatchTerms
+
+# Batches and the description are imported where they are needed: who serves resources only does without.
 
 __all__ = ["Api"]
 
@@ -100,7 +95,7 @@ class Api:
         self.hooks.authorize = authorize
         self.resources: dict[str, Resource] = {}
         self._rules: list[Any] = []
-        self.batch_limits = batch_limits or Limits()
+        self.batch_limits = batch_limits or _default_limits()
         self._batch = _place(batch)
         self._health = _place(health)
         self._ready = _place(ready)
@@ -143,6 +138,8 @@ class Api:
     @property
     def directory(self) -> Directory:
         """What the paths of a batch lead to."""
+        from bzz.batch import Directory
+
         return Directory(self.resources, prefix=self.prefix, batch_path=self._batch)
 
     @property
@@ -151,6 +148,8 @@ class Api:
         # What is below the documents of one resource must not hide another that has a longer name.
         rules = sorted(self._rules, key=is_nested)
         if self._batch is not None:
+            from bzz.batch.handler import BatchHandler
+
             given = {
                 "directory": self.directory,
                 "limits": self.batch_limits,
@@ -163,8 +162,12 @@ class Api:
         if self._ready is not None:
             rules.append(self._rule(self._ready, ReadyHandler, {"check": self.check}))
         if self._openapi is not None:
+            from bzz.openapi import DocumentHandler
+
             rules.append(self._rule(self._openapi, DocumentHandler, {"document": self.openapi_bytes}))
         if self._docs is not None:
+            from bzz.openapi import AssetHandler, PageHandler
+
             page = {"title": self.title, "url": self.prefix + (self._openapi or "")}
             place = self.prefix + self._docs
             rules.append(self._rule(self._docs, PageHandler, {**page, "assets": place}))
@@ -174,6 +177,8 @@ class Api:
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI 3.1 document of this Api, made anew."""
+        from bzz.openapi import Description, Mounted, openapi
+
         return openapi(
             Description(
                 title=self.title,
@@ -220,6 +225,8 @@ class Api:
     def _batch_terms(self) -> BatchTerms | None:
         if self._batch is None:
             return None
+        from bzz.openapi import BatchTerms
+
         return BatchTerms(
             path=self._batch,
             collections=[f"{self.prefix}/{name}" for name in self.resources],
@@ -242,3 +249,9 @@ class Api:
 
 def _place(path: str | None) -> str | None:
     return None if path is None else f"/{path.strip('/')}"
+
+
+def _default_limits() -> Limits:
+    from bzz.batch import Limits
+
+    return Limits()

@@ -174,7 +174,9 @@ class Coalescing(RuleBasedStateMachine):
 
     async def _settle(self) -> None:
         current = self.store._current()
-        assert current.lists._lanes == {}
+        while lists := list(current.lists._lanes.values()):
+            await asyncio.gather(*(task for each in lists for task in each._tasks))
+            assert all(each._under_way for each in current.lists._lanes.values())
         for lanes in (current.reads._lanes, current.inserts._lanes):
             while lanes._tasks:
                 await asyncio.gather(*lanes._tasks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from asyncio import Future
+from http.client import responses
 from typing import Any
 
 import tornado.web
@@ -18,7 +19,7 @@ from tornado import httputil
 __all__ = ["LeanHandler"]
 
 _SERVER = f"TornadoServer/{tornado.version}"
-_OK = httputil.responses[200]
+_OK = responses[200]
 
 #: The second for which a date was written last, and what was written.
 _dated: tuple[int, str] = (0, "")

@@ -10,9 +10,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jsonpatch
-from jsonpointer import EndOfList, JsonPointer, JsonPointerException
-
 from bzz.errors import BodyError, PatchConflictError
 from bzz.model.body import MAX_DEPTH
 from bzz.model.refusal import shorten
@@ -53,6 +50,9 @@ def apply_operations(document: Any, operations: Any) -> Any:
     >>> apply_operations({"tags": ["a"]}, [{"op": "add", "path": "/tags/-", "value": "b"}])
     {'tags': ['a', 'b']}
     """
+    import jsonpatch
+    from jsonpointer import JsonPointerException
+
     _check_shape(operations)
     budget = _Budget()
     result = copy.deepcopy(document)
@@ -70,6 +70,9 @@ def apply_operations(document: Any, operations: Any) -> Any:
 
 def _apply(document: Any, operation: dict[str, Any], budget: _Budget) -> Any:
     """Apply one operation; the library does, but for what it takes too lightly."""
+    import jsonpatch
+    from jsonpointer import EndOfList, JsonPointer
+
     if operation["op"] == "test":
         # RFC 6902, 4.6: numbers by value. In Python, True is 1 as well.
         if not same_json(JsonPointer(operation["path"]).resolve(document), operation["value"]):
@@ -129,6 +132,8 @@ def _fault(operation: Any) -> str | None:
 
 
 def _is_pointer(text: Any) -> bool:
+    from jsonpointer import JsonPointer, JsonPointerException
+
     try:
         return isinstance(text, str) and JsonPointer(text) is not None
     except JsonPointerException:

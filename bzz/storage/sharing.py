@@ -65,12 +65,15 @@ class ListSharer:
                 self._seconds,
                 under_way=1,
                 slow=SLOW_LIST,
-                on_idle=partial(self._lanes.pop, key, None),
+                on_idle=partial(self._forget, key),
             )
         if lanes.free:
             return Shared(await lanes.straight(ask()))
         found: Shared = await lanes.together(None, ask)
         return found
+
+    def _forget(self, key: bytes) -> None:
+        self._lanes.pop(key, None)
 
 
 async def _send(requests: Sequence[Waiting[Ask]]) -> None:
