@@ -773,3 +773,108 @@ async def test_one_document_can_be_asked_for_in_parts_that_are_seen(people: bzz.
         await client.post("/person", json=ann())
         assert (await client.get("/person/ann?fields=home")).json == {"login": "ann", "home": SEEN["home"]}
         (await client.get("/person/ann?fields=password")).problem(400)
+
+
+async def test_a_handler_of_ones_own_is_asked_without_a_request_too() -> None:
+    """As from the command line."""
+    asked: list[Any] = []
+
+    class Asked(bzz.MongoEngineRestHandler):
+        async def authorize(self, operation: Operation) -> None:
+            asked.append((type(self), self.request, self.resource.name, operation.handler))
+
+    routes = Asked.routes_for(Note)
+    await routes.resource.run(Operation("get_list"))
+    assert asked == [(Asked, None, "note", None)]
+
+
+class Fixed(bzz.MongoEngineRestHandler):
+    rows = {"team": "red"}
+    methods = ("GET",)
+    readable = ("text",)
+
+    @staticmethod
+    def authorize(operation: Operation) -> bool:
+        return operation.handler.request.headers.get("X-User") != "nobody"
+
+
+async def test_options_may_be_attributes_of_a_handler_class() -> None:
+    for team in ("red", "blue"):
+        Note(team=team, text=team).save()
+    async with serving(Fixed.routes_for(Note)) as client:
+        found = (await client.get("/note")).json
+        assert [sorted(each) for each in found] == [["id", "text"]]
+        assert found[0]["text"] == "red"
+        (await client.get("/note", headers={"X-User": "nobody"})).problem(403)
+        (await client.post("/note", json={})).problem(405)
+
+
+async def test_a_handler_class_of_several_resources_asks_each_with_its_own() -> None:
+    """Expanding a reference asks for the rows of another resource, whose handler has the same class."""
+    seen: list[tuple[str, str]] = []
+
+    class Both(bzz.MongoEngineRestHandler):
+        def rows(self, operation: Operation) -> dict[str, Any]:
+            seen.append((self.resource.name, operation.resource.name))
+            return {}
+
+    api = bzz.Api()
+    api.add(Note, handler=Both, expandable=["author"])
+    api.add(Person, handler=Both)
+    Person(login="ann").save()
+    Note(author="ann").save()
+    async with serving(api) as client:
+        assert (await client.get("/note?expand=author")).json[0]["author"]["login"] == "ann"
+    assert seen == [("note", "note"), ("person", "note")]
+
+
+async def test_what_only_a_class_below_has_can_be_named() -> None:
+    api = bzz.Api()
+    api.add(Creature, readable=["name", "wings"])
+    Bird(name="tit", wings=2, song="la").save()
+    async with serving(api) as client:
+        shown = (await client.get("/creature")).json
+        assert [sorted(each) for each in shown] == [["_cls", "id", "name", "wings"]]
+
+
+class Creature(me.Document):
+    name = me.StringField()
+    meta = {"allow_inheritance": True}
+
+
+class Bird(Creature):
+    wings = me.IntField()
+    song = me.StringField()
+
+
+class Nest(me.Document):
+    bird = me.ReferenceField(Bird)
+    creature = me.ReferenceField(Creature)
+
+
+async def test_expanded_documents_of_one_family_keep_to_the_resources_of_the_others() -> None:
+    api = bzz.Api()
+    api.add(Nest, expandable=["bird", "creature"])
+    api.add(Creature, readable=["name", "wings"], rows={"name": ["tit", "cat"]})
+    api.add(Bird, write_only=["wings"], rows={"wings": 2})
+    tit, owl = Bird(name="tit", wings=2, song="la").save(), Bird(name="owl", wings=2).save()
+    lame, cat = Bird(name="tit", wings=1).save(), Creature(name="cat").save()
+    for bird, creature in ((tit, tit), (owl, cat), (lame, lame)):
+        Nest(bird=bird, creature=creature).save()
+    async with serving(api) as client:
+        found = (await client.get("/nest?expand=bird,creature")).json
+        shown = {"_cls": "Creature.Bird", "id": str(tit.pk), "name": "tit"}
+        assert [each["bird"] for each in found] == [shown, str(owl.pk), str(lame.pk)]
+        plain = {"_cls": "Creature", "id": str(cat.pk), "name": "cat"}
+        assert [each["creature"] for each in found] == [shown, plain, str(lame.pk)]
+
+
+async def test_a_text_search_cannot_look_into_what_is_not_seen() -> None:
+    class Page(me.Document):
+        title = me.StringField()
+        notes = me.StringField()
+        meta = {"indexes": [{"fields": ["$title", "$notes"]}]}
+
+    with pytest.raises(ValueError, match="search: notes of the text index cannot be read"):
+        bzz.Api().add(Page, search=True, write_only=["notes"])
+    bzz.Api().add(Page, search=True)

@@ -136,11 +136,9 @@ def _indexes(schema: Schema) -> Iterator[list[tuple[str, object]]]:
 
 
 def _searched(schema: Schema) -> Iterator[str]:
-    """Yield the names of the fields that a text search looks at; every field's for an index of all."""
+    """Yield the names of the fields that a text search looks at."""
     for keys in _indexes(schema):
-        for path, way in keys:
-            if way == "text":
-                yield from [*schema.fields] if path == "$**" else [schema.field_path(path)]
+        yield from (schema.field_path(path) for path, way in keys if way == "text")
 
 
 def _own(schema: Schema, path: str) -> str:
