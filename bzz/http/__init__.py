@@ -2,6 +2,8 @@
 
 ``request``
     parameters, conditions, preferences and bodies of a request
+``nested``
+    URLs below one document
 ``problem``, ``problem_handler``
     problem details (RFC 9457), and which status each error is
 """

@@ -10,6 +10,8 @@
     lists, and how they are shown
 ``etag``, ``preview``
     which state of a document somebody means; what a write would do
+``nested`` and what begins like it
+    properties of a document as resources: where a path leads, what it makes of the document, how it is done
 ``overridden``
     what a model overrides, run as its author wrote it
 """
