@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import tempfile
@@ -84,6 +86,7 @@ def running(
 
 
 def wait_until_open(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the process, or one of its children, listens on the port, and nobody else does."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -92,12 +95,25 @@ def wait_until_open(process: subprocess.Popen[bytes], port: int) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
-        else:
+            continue
+        if listens(process.pid, port):
             return
     raise RuntimeError(f"the server does not listen after {START_SECONDS:g} s")
 
 
+def listens(process: int, port: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in family(psutil.Process(process)):
+            for line in each.net_connections("tcp"):
+                if line.status == psutil.CONN_LISTEN and line.laddr.port == port:
+                    return True
+    return False
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nobody listens, below those that the system gives to everybody else."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
