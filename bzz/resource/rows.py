@@ -145,19 +145,19 @@ class Rows:
         if operation.action == "create_instance" and not expanding:
             return {}
         if key is None and self._get_list is not None:
-            found = await _called(self._get_list, model.objects, operation.handler)
+            found = await _called(self._get_list, lambda: (model.objects, operation.handler))
         elif self._get_instance is not None and (key is not None or expanding):
-            found = await _called(self._get_instance, model, model.objects, key, operation.handler)
+            found = await _called(self._get_instance, lambda: (model, model.objects, key, operation.handler))
         else:
             return {}
         return overridden.filter_of(found)
 
 
-async def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+async def _called(function: Callable[..., Any], arguments: Callable[[], tuple[Any, ...]]) -> Any:
+    """Call what was written for mongoengine; it may read with it, which is blocking, as may ``objects``."""
     if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    # It was written for mongoengine, and may read with it, which is blocking.
-    found = await asyncio.to_thread(function, *arguments)
+        return await function(*await asyncio.to_thread(arguments))
+    found = await asyncio.to_thread(lambda: function(*arguments()))
     return await found if inspect.isawaitable(found) else found
 
 
