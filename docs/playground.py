@@ -76,7 +76,8 @@ def serve(what: Any) -> None:
 def request(method: str, path: str, body: Any = None, **headers: str) -> None:
     """Send one request and print the answer: the status, then the body.
 
-    A dict is sent as JSON, a string as a form; a header is written with underscores: ``If_Match="..."``.
+    A dict or a list is sent as JSON, a string as a form; a header is written with underscores:
+    ``If_Match="..."``.
     """
     assert _current is not None, "serve something first"
     form = isinstance(body, str)
@@ -88,11 +89,13 @@ def request(method: str, path: str, body: Any = None, **headers: str) -> None:
         connection.request(method, path, None if body is None else data.encode(), sent)
         answer = connection.getresponse()
         text = answer.read().decode()
+        is_one = "ndjson" not in (answer.getheader("Content-Type") or "")
     finally:
         connection.close()
     print(answer.status, answer.reason)
     if text:
-        print(json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text[0] in "[{" else text)
+        whole = is_one and text[0] in "[{"
+        print(json.dumps(json.loads(text), indent=2, ensure_ascii=False) if whole else text.rstrip("\n"))
 
 
 def end() -> None:

@@ -26,7 +26,8 @@ PUBLIC = {
     "bzz.dispatcher": "ANY Connection Options Signal Transport set_transport",
     "bzz.embedded": "EmbeddedMongo EmbeddedRedis",
     "bzz.errors": """
-        BodyError BzzError CeleryNotConfiguredWarning ConflictError DeliveryError DuplicateError
+        AffectedError BodyError BulkError BulkItemsError BzzError CeleryNotConfiguredWarning ConflictError
+        DeliveryError DuplicateError
         EmbeddedServerError ExitEarly FieldError HeaderError IdempotencyKeyInUseError
         IdempotencyKeyReusedError KeyFormatError MissingDocumentError
         PatchConflictError PayloadError PreconditionFailedError PreconditionRequiredError PublishError

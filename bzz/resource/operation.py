@@ -31,7 +31,8 @@ class Options:
 
     At most ``max_bulk`` documents are created by one POST of an array (none, if it is 0), and changed or
     deleted by one PATCH or DELETE of the collection, which is there only for the methods named in ``bulk``.
-    ``bulk_timeout`` is the seconds that all of it may take.
+    ``bulk_timeout`` is the seconds that all of it may take. With ``ndjson`` the whole of a list can be read,
+    and any number of documents created, as a stream.
 
     ``nested`` are the names of the properties (embedded documents and references) that are resources of
     their own below each document (None: all); see :mod:`bzz.resource.nested`.

@@ -14,9 +14,8 @@ class Limits:
     ``idle_timeout`` bounds three waits: for the next request on an open connection, for the headers of a
     request to be complete, and for a client that does not read its answer. ``body_timeout`` bounds the
     arrival of one body. A body of NDJSON that a resource takes as a stream is not bounded as a whole: there
-    ``body_timeout`` bounds the wait for more of it, and its lines have a limit of their own
-    (:data:`bzz.http.upload.MAX_LINE`). ``max_in_flight`` counts the requests that one process works on at
-    a time.
+    ``body_timeout`` bounds the wait for more of it, and each of its lines is at most 1 MiB.
+    ``max_in_flight`` counts the requests that one process works on at a time.
     """
 
     max_body_size: int = 1024 * 1024
