@@ -11,15 +11,14 @@ from typing import Any
 
 from bzz import model as typed
 from bzz.http import request
-from bzz.http.problem_handler import STATUS
 from bzz.model import FieldSpec, Property, Schema
-from bzz.model.json_diff import diff_schema
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json, form
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, limited, problems, replayable
+from bzz.openapi.answers import content, limited
 from bzz.openapi.bodies import FORM_TYPE, patch_content, write_content
 from bzz.openapi.narrowed import catalog_below, catalog_of
+from bzz.openapi.nested_answers import Answering
 from bzz.openapi.operations import Identifiers, ResourcePaths
 from bzz.openapi.parameters import (
     conditional_headers,
@@ -28,9 +27,8 @@ from bzz.openapi.parameters import (
     list_parameters,
     prefer_header,
 )
-from bzz.openapi.parts import part_schema
 from bzz.resource import Resource
-from bzz.resource.nested import NestedResource, names_of, nested_at
+from bzz.resource.nested import names_of, nested_at
 from bzz.resource.nested_reference import MAX_ASSOCIATED
 
 __all__ = ["nested_paths"]
@@ -90,7 +88,7 @@ def _item_key(prop: Property, names: list[str]) -> Json:
     return {"name": name, "in": "path", "required": True, "description": words, "schema": shown}
 
 
-class _Item:
+class _Item(Answering):
     """The path item of one place."""
 
     def __init__(
@@ -100,22 +98,18 @@ class _Item:
         identifiers: Identifiers,
         known: Mapping[Resource, ResourcePaths],
     ) -> None:
+        owner, root = one.resource, one.root_catalog
+        nested = nested_at(owner, "key", place.names)
         self.place = place
-        self.owner = one.resource
-        self.nested: NestedResource = nested_at(self.owner, "key", place.names)
-        self.property = place.property
-        self.methods = self.nested.methods()
         self.fields = tuple(each for each in place.names if not each.isdigit())
-        self._whole = one.catalog
-        target = self.nested.target
-        self._known = known.get(target) if target is not None else None
-        self.catalog = (
-            catalog_of(target, one.root_catalog)
-            if target is not None
-            else catalog_below(self.owner, self.fields, place.property.schema, one.root_catalog)
-        )
+        self._known = known.get(nested.target) if nested.target is not None else None
         if self._known is not None:
-            self.catalog = self._known.catalog
+            catalog = self._known.catalog
+        elif nested.target is not None:
+            catalog = catalog_of(nested.target, root)
+        else:
+            catalog = catalog_below(owner, self.fields, nested.schema, root)
+        super().__init__(owner, nested, one.catalog, catalog)
         self._identifiers = identifiers
         self._limited = one.limited
 
@@ -133,7 +127,7 @@ class _Item:
         body = self._body(method)
         if body is not None:
             shown["requestBody"] = {"required": True, "content": body}
-        answers = self._answers(method)
+        answers = self.answers(method)
         if self._limited:
             answers = limited(answers, self.catalog)
         if method == "HEAD":
@@ -141,12 +135,12 @@ class _Item:
         return {**shown, "responses": answers}
 
     def _wanted(self, method: str) -> str:
-        verb = self._verb(method)
-        kind = "list_" if self.nested.is_list and method != "POST" else ""
+        verb = "list" if self.nested.is_list and method == "GET" else self._verb(method)
+        kind = "list_" if self.nested.is_list and method in {"HEAD", "OPTIONS"} else ""
         return f"{verb}_{kind}{self.owner.name}_{'_'.join(self.fields)}"
 
     def _verb(self, method: str) -> str:
-        if self._associates(method):
+        if self.associates(method):
             return "dissociate" if method == "DELETE" else "associate" if method == "POST" else "replace"
         return {"POST": "create", "PUT": "update"}.get(method, method.lower())
 
@@ -156,17 +150,12 @@ class _Item:
             words = {"GET": "A page of the", "HEAD": "The headers of a page of the"}
             more = "Add documents that exist to the" if self.nested.target is not None else "Add one to the"
             return f"{words.get(method, more)} {what}" if method != "OPTIONS" else "Which methods there are"
-        if self._associates(method):
+        if self.associates(method):
             words = {"DELETE": "Take it out of the", "POST": "Set the"}
             return f"{words.get(method, 'Set another')} {what}"
         words = {"GET": "One of the", "HEAD": "The headers of one of the", "POST": "Create the"}
         words |= {"PUT": "Change one of the", "PATCH": "Patch one of the", "DELETE": "Delete one of the"}
         return f"{words[method]} {what}" if method in words else "Which methods there are"
-
-    def _associates(self, method: str) -> bool:
-        if self.nested.target is None:
-            return False
-        return method in {"POST", "DELETE"} or (method == "PUT" and self.nested.is_only)
 
     # What is sent -------------------------------------------------------------------------------------------
 
@@ -175,7 +164,7 @@ class _Item:
             return []
         if self.nested.is_list and method in {"GET", "HEAD"}:
             return self._of_list()
-        found = conditional_headers(demands_if_match=self._demands(method))
+        found = conditional_headers(demands_if_match=self.demands(method))
         if method not in {"GET", "HEAD"}:
             found.append(prefer_header(method))
         settings = self.nested.idempotency if method in {"POST", "PATCH"} else None
@@ -188,19 +177,9 @@ class _Item:
         shown = list_parameters(asked.schema, asked.options, self.catalog)
         return [each for each in shown if asked is not self.owner or each["name"] in {"page", "per_page"}]
 
-    def _demands(self, method: str) -> bool:
-        """Whether the client has to name a state."""
-        if method in {"GET", "HEAD"}:
-            return False
-        target = self.nested.target
-        if target is not None and not self._associates(method):
-            return bool(target.options.require_if_match)
-        by_position = self.property.key is None and not self.nested.is_list and self.property.many
-        return by_position or bool(self.owner.options.require_if_match)
-
     def _body(self, method: str) -> Json | None:
         schema = self.property.schema
-        if self._associates(method):
+        if self.associates(method):
             return self._keys() if method != "DELETE" else None
         if method == "POST":
             if schema.polymorphic:
@@ -231,105 +210,3 @@ class _Item:
         known = "KEY" if made is NONE else made
         body = content(shown, {name: [known]} if self.nested.is_list else {"id": known})
         return {**body, FORM_TYPE: {"schema": {**sent, "additionalProperties": False}}}
-
-    # What is answered ---------------------------------------------------------------------------------------
-
-    def _answers(self, method: str) -> dict[str, Json]:
-        if method == "OPTIONS":
-            names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods else [])]
-            return {"204": _answer("The headers say it.", names)} | problems(["missing"], self.catalog)
-        found = self._right(method)
-        if method in {"POST", "PATCH"} and self.nested.idempotency is not None:
-            found = replayable(found)
-        sent = [415] if method in {"POST", "PUT", "PATCH"} else []
-        return found | problems(self._kinds(method), self.catalog, statuses=sent)
-
-    def _kinds(self, method: str) -> list[str]:
-        demands = self._demands(method)
-        takes_key = method in {"POST", "PATCH"} and self.nested.idempotency is not None
-        known = {
-            kind
-            for on_item in (False, True)
-            for kind in kinds_for(method, on_item=on_item, demands_if_match=demands, takes_key=takes_key)
-        } | {"missing"}
-        if method not in {"GET", "HEAD"}:
-            known |= {"header", "validation", "duplicate", "conflict", "precondition"}
-            known |= {"precondition-required"} if demands else set()
-        elif self.nested.is_list:
-            known |= {"query"}
-        return [kind for _error, _status, kind in STATUS if kind in known]
-
-    def _document(self) -> Json:
-        shown = self.catalog.document(self.property.schema, "output")
-        made = example(shown, self.catalog)
-        return content(shown, None if made is NONE or made is None else made)
-
-    def _right(self, method: str) -> dict[str, Json]:
-        """Return the answers where all went well."""
-        if method in {"GET", "HEAD"}:
-            return self._read()
-        dry = _answer(
-            "What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], self._preview()
-        )
-        if method == "DELETE":
-            return {"200": dry, "204": {"description": "It is gone from there."}}
-        media = self._document()["application/json"]
-        shapes = [media["schema"], self._preview()["application/json"]["schema"]]
-        several = self.nested.is_list and self._associates(method)
-        if several:
-            shapes.insert(1, {"type": "array", "items": media["schema"]})
-        shown = {"application/json": {**media, "schema": {"anyOf": shapes}}}
-        headers = ["ETag", "Preference-Applied"]
-        least = _answer("It is done, and `Prefer: return=minimal` asked for no more.", headers)
-        words = "As it is now; with `Prefer: dry-run` what would happen, and no `ETag`."
-        if method != "POST":
-            return {"200": _answer(words, headers, shown), "204": least}
-        made = {"application/json": {**media, "schema": {"anyOf": shapes[:-1]}}}
-        created = _answer("It is stored.", ["Location", "X-Created-Id", *headers], made)
-        if not self._associates(method):
-            return {"200": dry, "201": created}
-        words = f"It was there already. {words}"
-        return {"200": _answer(words, ["Location", *headers], shown), "201": created, "204": least}
-
-    def _read(self) -> dict[str, Json]:
-        target, schema = self.nested.target, self.property.schema
-        if not self.nested.is_list:
-            shown = self._document()
-            if target is not None:
-                shown["application/json"]["schema"] = part_schema(
-                    schema, target.options, self.catalog, of_list=False
-                )
-            return {
-                "200": _answer("It.", ["ETag"], shown),
-                "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
-            }
-        items = self.catalog.document(schema, "output")
-        if target is not None:
-            items = part_schema(schema, target.options, self.catalog)
-        page = content({"type": "array", "items": items})
-        headers = ["Link", *(["X-Total-Count"] if target is not None else [])]
-        return {"200": _answer("One page.", headers, page)}
-
-    def _preview(self) -> Json:
-        members: dict[str, Json] = {
-            "dry_run": {"const": True},
-            "status": {"type": "integer", "description": "What the write would be answered with."},
-            "document": {"description": "What would be there, or would be gone."},
-            "diff": diff_schema(self.owner.schema, self._whole),
-            "etag": {"type": "string"},
-            "unchecked": {"type": "array", "items": {"type": "string"}},
-        }
-        if self.nested.target is not None:
-            members["diff"] = {"type": "object", "description": "By dotted field: from and to."}
-        needed = ["dry_run", "status", "document", "unchecked"]
-        shown = {"type": "object", "properties": members, "required": needed}
-        kind = "reference" if self.nested.target is not None else "embedded"
-        name = f"{self.owner.schema.name}PartPreview"
-        return content(self._whole.refer((self.owner.schema, "preview below", kind), name, shown))
-
-
-def _answer(description: str, headers: list[str], content: Json | None = None) -> Json:
-    shown: Json = {"description": description}
-    if headers:
-        shown["headers"] = {name: HEADERS[name] for name in headers}
-    return shown if content is None else {**shown, "content": content}

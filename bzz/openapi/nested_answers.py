@@ -1,0 +1,150 @@
+"""What is answered below one document."""
+
+from __future__ import annotations
+
+from bzz.http.problem_handler import STATUS
+from bzz.model import Property
+from bzz.model.json_diff import diff_schema
+from bzz.model.json_example import NONE, example
+from bzz.model.json_forms import Json
+from bzz.model.json_schema import Catalog
+from bzz.openapi.answers import HEADERS, content, kinds_for, problems, replayable
+from bzz.openapi.parts import part_schema
+from bzz.resource import Resource
+from bzz.resource.nested import NestedResource
+
+__all__ = ["Answering"]
+
+
+class Answering:
+    """The answers of every method of one nested resource.
+
+    ``whole`` is the catalog of the document that holds it, ``catalog`` that of what is there.
+    """
+
+    def __init__(self, owner: Resource, nested: NestedResource, whole: Catalog, catalog: Catalog) -> None:
+        self.owner = owner
+        self.nested = nested
+        self.property: Property = nested.property
+        self.methods = nested.methods()
+        self.catalog = catalog
+        self._whole = whole
+
+    def associates(self, method: str) -> bool:
+        """Tell whether a method changes what is referred to, and not the document there."""
+        if self.nested.target is None:
+            return False
+        return method in {"POST", "DELETE"} or (method == "PUT" and self.nested.is_only)
+
+    def demands(self, method: str) -> bool:
+        """Whether the client has to name a state."""
+        if method in {"GET", "HEAD"}:
+            return False
+        target = self.nested.target
+        if target is not None and not self.associates(method):
+            return bool(target.options.require_if_match)
+        by_position = self.property.key is None and not self.nested.is_list and self.property.many
+        return by_position or bool(self.owner.options.require_if_match)
+
+    def answers(self, method: str) -> dict[str, Json]:
+        """Return the answers of a method, by status."""
+        if method == "OPTIONS":
+            names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods else [])]
+            return {"204": _answer("The headers say it.", names)} | problems(["missing"], self.catalog)
+        found = self._right(method)
+        if method in {"POST", "PATCH"} and self.nested.idempotency is not None:
+            found = replayable(found)
+        sent = [415] if method in {"POST", "PUT", "PATCH"} else []
+        return found | problems(self._kinds(method), self.catalog, statuses=sent)
+
+    def _kinds(self, method: str) -> list[str]:
+        demands = self.demands(method)
+        takes_key = method in {"POST", "PATCH"} and self.nested.idempotency is not None
+        known = {
+            kind
+            for on_item in (False, True)
+            for kind in kinds_for(method, on_item=on_item, demands_if_match=demands, takes_key=takes_key)
+        } | {"missing"}
+        if method not in {"GET", "HEAD"}:
+            known |= {"header", "validation", "duplicate", "conflict", "precondition"}
+            known |= {"precondition-required"} if demands else set()
+        elif self.nested.is_list:
+            known |= {"query"}
+        return [kind for _error, _status, kind in STATUS if kind in known]
+
+    def _document(self) -> Json:
+        shown = self.catalog.document(self.property.schema, "output")
+        made = example(shown, self.catalog)
+        return content(shown, None if made is NONE or made is None else made)
+
+    def _right(self, method: str) -> dict[str, Json]:
+        """Return the answers where all went well."""
+        if method in {"GET", "HEAD"}:
+            return self._read()
+        dry = _answer(
+            "What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], self._preview()
+        )
+        if method == "DELETE":
+            return {"200": dry, "204": {"description": "It is gone from there."}}
+        media = self._document()["application/json"]
+        shapes = [media["schema"], self._preview()["application/json"]["schema"]]
+        several = self.nested.is_list and self.associates(method)
+        if several:
+            shapes.insert(1, {"type": "array", "items": media["schema"]})
+        shown = {"application/json": {**media, "schema": {"anyOf": shapes}}}
+        headers = ["ETag", "Preference-Applied"]
+        least = _answer("It is done, and `Prefer: return=minimal` asked for no more.", headers)
+        words = "As it is now; with `Prefer: dry-run` what would happen, and no `ETag`."
+        if method != "POST":
+            return {"200": _answer(words, headers, shown), "204": least}
+        made = {"application/json": {**media, "schema": {"anyOf": shapes[:-1]}}}
+        key = [] if self.nested.is_only else ["X-Created-Id"]
+        created = _answer("It is stored.", ["Location", *key, *headers], made)
+        if not self.associates(method):
+            return {"200": dry, "201": created}
+        words = f"It was there already. {words}"
+        least["headers"] = created["headers"]
+        return {"200": _answer(words, ["Location", *key, *headers], shown), "201": created, "204": least}
+
+    def _read(self) -> dict[str, Json]:
+        target, schema = self.nested.target, self.property.schema
+        if not self.nested.is_list:
+            shown = self._document()
+            if target is not None:
+                shown["application/json"]["schema"] = part_schema(
+                    schema, target.options, self.catalog, of_list=False
+                )
+            return {
+                "200": _answer("It.", ["ETag"], shown),
+                "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
+            }
+        items = self.catalog.document(schema, "output")
+        if target is not None:
+            items = part_schema(schema, target.options, self.catalog)
+        page = content({"type": "array", "items": items})
+        headers = ["Link", *(["X-Total-Count"] if target is not None else [])]
+        return {"200": _answer("One page.", headers, page)}
+
+    def _preview(self) -> Json:
+        members: dict[str, Json] = {
+            "dry_run": {"const": True},
+            "status": {"type": "integer", "description": "What the write would be answered with."},
+            "document": {"description": "What would be there, or would be gone."},
+            "diff": diff_schema(self.owner.schema, self._whole),
+            "etag": {"type": "string"},
+            "unchecked": {"type": "array", "items": {"type": "string"}},
+        }
+        if self.nested.target is not None:
+            members["diff"] = {"type": "object", "description": "By dotted field: from and to."}
+        needed = ["dry_run", "status", "document", "unchecked"]
+        shown = {"type": "object", "properties": members, "required": needed}
+        kind = "reference" if self.nested.target is not None else "embedded"
+        name = f"{self.owner.schema.name}PartPreview"
+        return content(self._whole.refer((self.owner.schema, "preview below", kind), name, shown))
+
+
+def _answer(description: str, headers: list[str], content: Json | None = None) -> Json:
+    shown: Json = {"description": description}
+    if headers:
+        shown["headers"] = {name: HEADERS[name] for name in headers}
+    return shown if content is None else {**shown, "content": content}
