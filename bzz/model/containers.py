@@ -45,6 +45,10 @@ class ContainerSpec(FieldSpec):
     def encoder(self) -> Callable[[Any], Any] | None:
         return None if self.items.encoder is None else self.encode
 
+    @cached_property
+    def _validates_itself(self) -> bool:
+        return type(self.field).validate is not known_class(self.field).validate
+
     def decode_item(self, value: Any) -> Any:
         """Decode one item; null is an item of untyped containers only. Pointers start at the item."""
         if value is None and self.field.field is not None:
@@ -52,7 +56,7 @@ class ContainerSpec(FieldSpec):
         return self.items.take(value, "")
 
     def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
-        if type(self.field).validate is not known_class(self.field).validate:
+        if self._validates_itself:
             super().validate(value, pointer, errors)
             return
         check_constraints(self.field, value, pointer, errors)

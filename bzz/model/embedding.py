@@ -67,8 +67,7 @@ class EmbeddingSpec(FieldSpec):
         }
 
     def validate(self, value: Any, pointer: str, errors: list[FieldError]) -> None:
-        known = known_class(self.field)
-        if type(self.field).validate is not known.validate or not isinstance(value, EmbeddedDocument):
+        if self._validates_itself or not isinstance(value, EmbeddedDocument):
             super().validate(value, pointer, errors)
             return
         check_constraints(self.field, value, pointer, errors)
@@ -76,6 +75,10 @@ class EmbeddingSpec(FieldSpec):
             errors.append(FieldError(pointer, "this embedded document is of another class"))
         else:
             check_document(value, pointer, errors)
+
+    @cached_property
+    def _validates_itself(self) -> bool:
+        return type(self.field).validate is not known_class(self.field).validate
 
     def holds(self, value: Any) -> bool:
         """Whether the field may hold this embedded document."""

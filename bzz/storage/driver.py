@@ -29,7 +29,15 @@ class Driver:
     driver belongs to the event loop of its client.
     """
 
-    __slots__ = ("_transactions", "client", "closed", "is_motor", "prepared")
+    __slots__ = (
+        "_has_transactions",
+        "_topology",
+        "_transactions",
+        "client",
+        "closed",
+        "is_motor",
+        "prepared",
+    )
 
     def __init__(self, client: Any) -> None:
         self.is_motor = _is_motor(client)
@@ -42,6 +50,8 @@ class Driver:
         self.closed = False
         self.prepared: set[tuple[str, str]] = set()  # collections of bzz' own that have their indexes
         self._transactions = False
+        self._topology: Any = None
+        self._has_transactions = False
 
     def collection(self, database: str, name: str) -> Any:
         """The collection, with the options of the client (as mongoengine's own has them)."""
@@ -93,8 +103,12 @@ class Driver:
     @property
     def has_transactions(self) -> bool:
         """Whether the driver sees the primary of a replica set now; asks nobody."""
-        servers = self.client.topology_description.server_descriptions()
-        return any(each.server_type_name == "RSPrimary" for each in servers.values())
+        topology = self.client.topology_description
+        if topology is not self._topology:  # a new one for every change that the driver notices
+            servers = topology.server_descriptions().values()
+            self._has_transactions = any(each.server_type_name == "RSPrimary" for each in servers)
+            self._topology = topology
+        return self._has_transactions
 
     @property
     def sees_a_server(self) -> bool:

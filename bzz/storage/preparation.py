@@ -12,14 +12,14 @@ import copy
 import threading
 from concurrent.futures import Future
 from typing import Any
-from weakref import WeakKeyDictionary
 
 __all__ = ["forget_preparations", "is_prepared", "prepare"]
 
 _lock = threading.Lock()
 _running: dict[Any, Future[Any]] = {}
-# The collection that was prepared: mongoengine drops its own when an alias is disconnected.
-_prepared: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+# The collection that was prepared: mongoengine drops its own when an alias is disconnected. A plain dict, as
+# every write looks into it; mongoengine keeps models as well.
+_prepared: dict[Any, Any] = {}
 
 
 def is_prepared(model: Any) -> bool:
