@@ -12,7 +12,9 @@ import asyncio
 import contextlib
 import socket
 import time
+from typing import Any
 
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
 __all__ = ["ClientStream", "readable"]
@@ -64,6 +66,23 @@ class ClientStream(IOStream):
             self.received += size
             self._is_drained = size < READ_BYTES
         return size
+
+    def _handle_events(self, fd: Any, events: int) -> None:
+        """Take what is there.
+
+        A client that is quick sends its next request before Tornado has begun to wait for it. Tornado then
+        stops to watch the connection and starts again at once, for each request; here it is watched as long
+        as what came too early is little.
+        """
+        self._is_drained = False
+        if (
+            events == IOLoop.READ
+            and self._read_buffer_size < READ_BYTES
+            and not (self.reading() or self.closed())
+        ):
+            self._handle_read()
+        else:
+            super()._handle_events(fd, events)
 
     def write_to_fd(self, data: memoryview) -> int:
         """Write, and remember when."""

@@ -39,7 +39,7 @@ KEY_TYPES = frozenset({ObjectId, str, int, Int64, UUID})
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 # Seconds after which a read that is under way makes room for the next. Reads by key are so quick that one
 # command at a time carries more than two would: each costs the driver the same, whatever is in it.
-SLOW_READ = 0.005
+SLOW_READ = 0.05
 
 
 class _Key(NamedTuple):
