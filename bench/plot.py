@@ -13,6 +13,7 @@ from bench.scenarios import SCENARIOS
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 __all__ = ["draw"]
 
@@ -53,7 +54,7 @@ def draw(results: Results, connections: int, path: Path) -> None:
         plt.close(figure)
 
 
-def _panel(axis: plt.Axes, results: Results, scenario: str, connections: int, peers: list[str]) -> None:
+def _panel(axis: Axes, results: Results, scenario: str, connections: int, peers: list[str]) -> None:
     found = [results.ratios(name, scenario, connections) for name in peers]
     medians = [statistics.median(each) for each in found]
     reach = [
