@@ -676,6 +676,66 @@ async def test_what_matches_no_more_is_left_alone(client: Client) -> None:
     assert sorted(taken) == sorted(f"p{i}" for i in range(40))
 
 
+@pytest.mark.parametrize("handling", ["strict", "lenient"])
+async def test_what_changes_between_reading_and_writing(client: Client, handling: str) -> None:
+    """A writer comes in between: the bulk starts over with what matches then, and tells of each only once."""
+    await make(client, 4)
+    seen: list[tuple[str, int]] = []
+    started: list[str] = []
+    failed: list[str] = []
+    api = bzz.Api()
+    plans = api.add(Plan, bulk=BOTH)
+    names = {str(each.pk): each.name for each in Plan.objects}
+    plans.on_prerun(lambda operation: started.append(names[operation.key]))
+    plans.on_failure(lambda operation: failed.append(names[operation.key]))
+
+    @plans.on_pre_update_instance
+    async def interfere(instance: Plan) -> None:
+        seen.append((instance.name, instance.amount))
+        if len(seen) == 4:
+            await asyncio.to_thread(Plan.objects(name="p0").update, amount=5)
+            await asyncio.to_thread(Plan.objects(name="p1").update, state="done")
+
+    prefer = f"max-affected=9, handling={handling}"
+    async with serving(api) as client:
+        answer = await change(client, "/plan?state=open", {"amount": 9}, prefer=prefer)
+    found = {names[each["key"]]: each for each in answer.json["results"]}
+    assert found["p0"]["diff"] == {"amount": {"from": 5, "to": 9}}
+    assert started == ["p0", "p1", "p2", "p3"]
+    assert failed == ["p1"]
+    if handling == "strict":
+        assert answer.status == 200
+        assert set(found) == {"p0", "p2", "p3"}
+    else:
+        assert answer.status == 207
+        assert found["p1"]["status"] == 404
+    assert {each.name: each.amount for each in Plan.objects} == {"p0": 9, "p1": 0, "p2": 9, "p3": 9}
+    # Each was asked about again, with what it is now.
+    assert seen[4] == ("p0", 5)
+
+
+async def test_a_document_that_never_stands_still(database: str) -> None:
+    """One document is changed whenever it is about to be written: it fails alone, when time is over."""
+    api = bzz.Api()
+    plans = api.add(Plan, bulk=BOTH, bulk_timeout=1.5, retry_seconds=0.2)
+
+    @plans.on_pre_update_instance
+    async def interfere(instance: Plan) -> None:
+        if instance.name == "p1":
+            await asyncio.to_thread(Plan.objects(name="p1").update, inc__amount=1)
+
+    async with serving(api) as client:
+        await make(client, 3)
+        prefer = "max-affected=9, handling=lenient"
+        answer = await change(client, "/plan?state=open", {"state": "done"}, prefer=prefer)
+        statuses = sorted(each["status"] for each in results(answer, 207))
+        assert statuses[0] == 200
+        assert statuses[-1] in {409, 503}
+        body = (await change(client, "/plan?state=open", {"state": "done"})).problem(409)
+        assert body["type"] in {"urn:bzz:problem:conflict", "urn:bzz:problem:bulk-items"}
+    assert Plan.objects.get(name="p1").state == "open"
+
+
 # Without transactions, and without MongoDB ------------------------------------------------------------------
 
 
@@ -743,6 +803,34 @@ async def test_an_outage_ends_a_bulk(database: str) -> None:
             found = results(await client.post("/lost_saver", json=[{"name": "b"}] * 50, headers=LENIENT), 207)
             assert {each["status"] for each in found} == {503}
             (await change(client, "/lost?name=a", {"name": "b"})).problem(503)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+async def test_an_outage_in_the_middle_of_a_change(database: str, itself: bool) -> None:
+    with EmbeddedMongo() as server:
+        alias = f"lost-{itself}"
+        me.connect("lost", alias=alias, host=server.url, uuidRepresentation="standard")
+
+        class Gone(me.Document):
+            name = me.StringField()
+            meta = {"db_alias": alias}
+            if itself:
+
+                def save(self, *args: Any, **kwargs: Any) -> Any:
+                    return super().save(*args, **kwargs)
+
+        api = bzz.Api()
+        gone = api.add(Gone, bulk=BOTH, timeout=1.0)
+
+        @gone.on_pre_update_instance
+        def stop() -> None:
+            server.stop()
+
+        async with serving(api) as client:
+            results(await client.post("/gone", json=[{"name": "a"}] * 3, headers=LENIENT), 201)
+            prefer = "max-affected=9, handling=lenient"
+            found = results(await change(client, "/gone?name=a", {"name": "b"}, prefer=prefer), 207)
+            assert {each["status"] for each in found} == {503}
 
 
 async def test_a_bulk_that_takes_too_long_ends(database: str) -> None:
