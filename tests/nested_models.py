@@ -63,3 +63,15 @@ class Team(me.Document):
     def clean(self) -> None:
         if len(self.projects) > 5:
             raise me.ValidationError("a team has at most 5 projects")
+
+
+class Box(me.EmbeddedDocument):
+    """Known by its position, and not empty."""
+
+    inner = me.EmbeddedDocumentField(Note)
+    user = me.ReferenceField(User)
+
+
+class Shelf(me.Document):
+    code = me.StringField(primary_key=True)
+    boxes = me.ListField(me.EmbeddedDocumentField(Box))

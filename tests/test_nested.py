@@ -13,7 +13,7 @@ from bzz.http.nested import Nested
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.resource.nested_reference import MAX_ASSOCIATED
 from bzz.testing import capture
-from tests.nested_models import Address, Badge, Module, Note, Project, Team, User
+from tests.nested_models import Address, Badge, Box, Module, Note, Project, Shelf, Team, User
 from tests.serving import Answer, Client, serving
 
 NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))]
@@ -424,6 +424,37 @@ async def test_positions_need_the_state_that_they_are_of(client: Client) -> None
     assert stored()["notes"] == [{"text": "B"}, {"text": "c"}]
 
 
+async def test_what_is_below_a_position_needs_the_state_too(database: str) -> None:
+    User(name="ann", age=1).save()
+    Shelf(code="s", boxes=[Box(inner=Note(text="x")), Box(user="ann")]).save()
+    api = bzz.Api()
+    api.add(Shelf)
+    api.add(User)
+    async with serving(api) as client:
+        whole = {"If-Match": (await client.get("/shelf/s")).headers["ETag"]}
+        user = {"If-Match": (await client.get("/shelf/s/boxes/1/user")).headers["ETag"]}
+        for method, path, body in (
+            ("POST", "/shelf/s/boxes/1/inner", {"text": "y"}),
+            ("PUT", "/shelf/s/boxes/0/inner", {"text": "y"}),
+            ("DELETE", "/shelf/s/boxes/0/inner", None),
+            ("PUT", "/shelf/s/boxes/0/user", {"id": "ann"}),
+            ("DELETE", "/shelf/s/boxes/1/user", None),
+            ("PATCH", "/shelf/s/boxes/1/user", {"age": 2}),
+            ("POST", "/shelf/s/boxes/1/user/address", {"city": "Rio"}),
+        ):
+            (await client.request(method, path, json=body)).problem(428)
+        assert (
+            await client.request("PATCH", "/shelf/s/boxes/1/user", json={"age": 2}, headers=user)
+        ).status == 200
+        (await client.request("PATCH", "/shelf/s/boxes/1/user", json={"age": 3}, headers=user)).problem(412)
+        # What changes the shelf itself is for who knows its state.
+        user = {"If-Match": (await client.get("/user/ann")).headers["ETag"]}
+        (await client.put("/shelf/s/boxes/0/user", json={"id": "ann"}, headers=user)).problem(412)
+        assert (await client.put("/shelf/s/boxes/0/user", json={"id": "ann"}, headers=whole)).status == 200
+        (await client.delete("/shelf/s/boxes/1/user", headers=whole)).problem(412)
+        assert (await client.post("/shelf/s/boxes", json={"inner": {"text": "z"}})).status == 201
+
+
 async def test_errors_point_into_what_was_sent(client: Client) -> None:
     assert errors(await client.post("/user/ann/address", json={"zip_code": "1"})) == {
         "/city": "this field is required"
@@ -739,6 +770,20 @@ async def test_circles_hear_the_operations_of_their_resource(database: str) -> N
         "ValidationError",
         "postrun",
     ]
+
+
+async def test_circles_hear_what_is_delegated_to_their_resource(database: str) -> None:
+    User(name="ann").save()
+    Team(code="t", members=["ann"]).save()
+    api, heard = bzz.Api(), []
+    users = api.add(User)
+    api.add(Team)
+    for event in ("prerun", "success", "postrun"):
+        getattr(users, f"on_{event}")(lambda operation, event=event: heard.append((event, operation.key)))
+    async with serving(api) as client:
+        await client.put("/team/t/members/ann", json={"age": 3})
+        await client.post("/team/t/projects", json={"name": "x"})
+    assert heard == [("prerun", "ann"), ("success", "ann"), ("postrun", "ann")]
 
 
 # Choosing

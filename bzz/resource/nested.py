@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bzz.errors import ExitEarly
 from bzz.model import Change, Stored
 from bzz.model.json_schema import takes_null
 from bzz.resource.etag import form_of
@@ -113,6 +115,18 @@ class NestedResource(Resource):
 
     # The life of an operation -------------------------------------------------------------------------------
 
+    async def run(self, operation: Operation) -> Outcome:
+        """Run it with all that belongs to it, in the circles of the resource that does it."""
+        try:
+            await self.start(operation)
+            outcome = await self.perform(operation)
+        except BaseException:
+            await self.fail(operation)
+            raise
+        with contextlib.suppress(ExitEarly):
+            await self.complete(operation, outcome)
+        return outcome
+
     async def start(self, operation: Operation) -> None:
         """Announce it, as the operation that it is on a plain resource."""
         work = self._work(operation)
@@ -120,7 +134,10 @@ class NestedResource(Resource):
 
     async def perform(self, operation: Operation) -> Outcome:
         """Do it; see :meth:`bzz.resource.Resource.perform`."""
-        return await self._work(operation).perform()
+        work = self._work(operation)
+        if operation.action not in {"get_list", "get_instance"}:
+            work.require_state()
+        return await work.perform()
 
     async def complete(self, operation: Operation, outcome: Outcome) -> None:
         """Tell of it: of the nested document first, then of the one that holds it."""

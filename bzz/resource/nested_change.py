@@ -219,13 +219,18 @@ def _moved(operation: Any, move: Any) -> Any:
     return {**operation, **places}
 
 
-def translated(leg: Leg, place: Place | None, error: ValidationError) -> ValidationError:
-    """Return an error that speaks of what the client sent: pointers into it, not into the whole document."""
+def translated(leg: Leg, place: Place | None, error: ValidationError, *, part: bool) -> ValidationError:
+    """Return an error that speaks of what the client sent: pointers into it, not into the whole document.
+
+    ``part``: what was sent is the value at the place.
+    """
     plain = "".join(child("", name) for name in leg.fields)
     wrapped = "".join(
         child("", step.property.name) + ("/0" if step.property.many else "") for step in leg.steps
     )
     prefixes = [f"{each}/" for each in ("" if place is None else place.pointer, wrapped, plain) if each]
+    if not part:
+        prefixes = []
     found = []
     for pointer, detail in error.errors:
         prefix = next((each for each in prefixes if pointer.startswith(each)), None)

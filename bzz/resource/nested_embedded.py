@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from bzz import model as typed
-from bzz.errors import DuplicateError, PreconditionRequiredError, ValidationError
+from bzz.errors import DuplicateError, ValidationError
 from bzz.model import Schema, Stored
 from bzz.model.refusal import below, refuse
 from bzz.resource.nested_change import Change
-from bzz.resource.nested_path import Leg, Place
-from bzz.resource.operation import Operation, Outcome
+from bzz.resource.nested_path import Place
+from bzz.resource.operation import Outcome
 
-__all__ = ["Creation", "Removal", "Revision", "require_state"]
+__all__ = ["Creation", "Removal", "Revision"]
 
 
 class Creation(Change):
@@ -147,16 +147,6 @@ def check_key(place: Place, document: Any, index: int | None) -> None:
         if position != index and isinstance(item, dict) and typed.same(item.get(spec.db_name), stored):
             name = place.prop.name
             raise DuplicateError(f"Another of the {name} has the same {spec.name}.", [f"{name}.{spec.name}"])
-
-
-def require_state(leg: Leg, operation: Operation) -> None:
-    """Refuse to change what has only a position unless the client says in which state of the list it does."""
-    by_position = any(step.key is not None and step.property.key is None for step in leg.steps)
-    if by_position and (operation.if_match or "*").strip(" \t") == "*":
-        raise PreconditionRequiredError(
-            f"The {leg.steps[-1].property.name} have no keys, only positions, and those move: send If-Match "
-            "with the ETag of the state that you mean."
-        )
 
 
 def _from_form(place: Place, pairs: list[tuple[str, str]]) -> Any:

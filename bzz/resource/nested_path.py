@@ -61,6 +61,11 @@ class Leg(NamedTuple):
         )
 
     @property
+    def is_by_position(self) -> bool:
+        """Whether something in it is known by its position in a list only, which others may move."""
+        return any(step.key is not None and step.property.key is None for step in self.steps)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields alone."""
         return tuple(step.property.name for step in self.steps)

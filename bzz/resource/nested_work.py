@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from bzz import model as typed
-from bzz.errors import MissingDocumentError, QueryError
+from bzz.errors import MissingDocumentError, PreconditionRequiredError, QueryError
 from bzz.model import ListQuery, Stored
 from bzz.model.query.parameters import whole_number
 from bzz.model.refusal import shorten
@@ -64,6 +64,20 @@ class Work:
     async def perform(self) -> Outcome:
         """Do it, as far as the step of a resource that has this name does."""
         raise NotImplementedError
+
+    @property
+    def by_position(self) -> bool:
+        """Whether the way there leads through a position in a list."""
+        return any(leg.is_by_position for leg in self.nested.legs)
+
+    def require_state(self) -> None:
+        """Refuse to write by a position unless the client says in which state it does."""
+        tags = self.outer.if_match
+        if self.by_position and (tags is None or tags.strip(" \t") == "*"):
+            raise PreconditionRequiredError(
+                "This is reached by its position in a list, and positions move: send If-Match with the ETag "
+                "of the state that you mean."
+            )
 
     async def reach(self) -> str:
         """Return the key of the owner, through all documents before it; each must be there to be seen."""

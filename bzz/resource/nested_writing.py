@@ -10,7 +10,7 @@ from bzz import model as typed
 from bzz.errors import MissingDocumentError, ValidationError, Veto
 from bzz.model import Stored
 from bzz.resource.nested_change import Change, translated, wrap
-from bzz.resource.nested_embedded import Creation, Removal, Revision, require_state
+from bzz.resource.nested_embedded import Creation, Removal, Revision
 from bzz.resource.nested_path import Leg, Step, locate, primary_key, session_for
 from bzz.resource.nested_reference import Association, Dissociation, check_state, find_all, read_keys
 from bzz.resource.nested_work import Delegation, Reading, Work
@@ -28,6 +28,8 @@ class _Writing(Work):
     """An update of the owner."""
 
     change: Change
+    #: Whether the body is the value at the path, so that errors within it point into the body.
+    sends_part = False
 
     def __init__(self, nested: NestedResource, outer: Operation, kind: Any) -> None:
         super().__init__(nested, outer, nested.legs[-1].resource, "update_instance")
@@ -45,15 +47,16 @@ class _Writing(Work):
         try:
             return await self.run()
         except ValidationError as error:
-            raise translated(self.leg, self.change.place, error) from error
+            place = self.change.place
+            raise translated(self.leg, place, error, part=self.sends_part) from error
 
 
 class Embedded(_Writing):
     """An embedded document that comes, changes or goes."""
 
+    sends_part = True
+
     async def perform(self) -> Outcome:
-        if self.outer.action != "create_instance":
-            require_state(self.leg, self.outer)
         self.inner.data = self.terms()
         self.inner.key = await self.reach()
         inner = await self.write()
@@ -90,7 +93,7 @@ class Associating(_Writing):
         shown = [spec.encode(each[spec.db_name]) for each in documents]
         self.inner.data = wrap(self.leg, shown if nested.is_list else shown[0], "fields")
         self.inner.key = await self.reach()
-        if not nested.is_list and outer.is_conditional:
+        if not nested.is_list and outer.is_conditional and not self.by_position:
             await self._check(target)
         inner = await self.write()
         nested.hold(inner.after, inner.before)
@@ -137,7 +140,7 @@ class Dissociating(_Writing):
                 raise MissingDocumentError(f"There is no {self.nested.name}.")
             wanted = place.prop.reference(place.value)
         found = await find_raw(target, wanted, self.owner, self.outer)
-        if self.outer.is_conditional:
+        if self.outer.is_conditional and not self.by_position:
             check_state(target, self.outer, found)
             self.inner.if_match, self.inner.if_none_match = "*", None
         self.change.wanted, self.change.document = wanted, found
