@@ -878,3 +878,42 @@ async def test_a_text_search_cannot_look_into_what_is_not_seen() -> None:
     with pytest.raises(ValueError, match="search: notes of the text index cannot be read"):
         bzz.Api().add(Page, search=True, write_only=["notes"])
     bzz.Api().add(Page, search=True)
+
+
+async def test_who_the_user_is_a_handler_of_ones_own_finds_out_in_a_batch_too() -> None:
+    api = bzz.Api()
+    routes = api.add(Note, handler=Guarded)
+    Note(team="red", text="a").save()
+
+    @routes.on_prerun
+    def look(operation: Operation) -> None:
+        assert operation.handler.current_user is None, "the handler of a batch knows nobody, and remembers"
+
+    async with serving(api) as client:
+        plan = {"operations": [{"method": "GET", "path": "/note"}]}
+        answer = await client.post("/batch", json=plan, headers={"X-User": "red"})
+        assert [each["text"] for each in answer.json["operations"][0]["body"]] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("PUT", {"json": {"home": None}}),
+        ("PATCH", {"json": {"home": None}}),
+        (
+            "PATCH",
+            {"json": [{"op": "remove", "path": "/home"}], "content_type": "application/json-patch+json"},
+        ),
+    ],
+)
+async def test_an_object_stays_as_long_as_a_part_of_it_cannot_be_changed(method: str, options: Any) -> None:
+    api = bzz.Api()
+    api.add(Person, write_once=["home.zip"])
+    Person(login="ann", home=Home(city="Rio")).save()
+    Person(login="bo").save()
+    async with serving(api) as client:
+        refused = await client.request(method, "/person/ann", **options)
+        assert [each["pointer"] for each in refused.problem(400)["errors"]] == ["/home"]
+        assert Person.objects.get(login="ann").home.city == "Rio"
+        none = await client.request(method, "/person/bo", **options)
+        assert none.status == 200, none

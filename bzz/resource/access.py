@@ -195,8 +195,7 @@ def _named(
     elif isinstance(data, list):
         for name, _ in data:
             path = tuple(name.removesuffix("[]").split("."))
-            below = selection.at(path)
-            if below.is_none or (partly and not below.is_all):
+            if selection.at(path).is_none:  # an object, of which a part may be, cannot be written as text
                 yield path, True
     elif isinstance(data, Mapping):
         for path in typed.named_outside(selection, data):
