@@ -16,9 +16,18 @@ from schemathesis import GenerationMode
 MAX_PARAMETERS = 30
 LISTS = ("neighbours", "languages", "alternate_names")
 IS_TAGS = re.compile(r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*')
-ONLY_KEY = re.compile(r"Invalid component: parameter `Idempotency-Key` in header - violates `pattern`[^`]*$")
+ONLY_KEY = re.compile(
+    r"Invalid component: parameter `Idempotency-Key` in header - (violates `pattern`)?[^`]*$"
+)
+
+#: What tests.atlas_server has stored.
+COUNTRIES = ("AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO")
+CITIES = (3041563, 290594, 290680, 290581)
 
 _NUMBERS = itertools.count()
+_TURNS = itertools.count()
+_COUNTRIES = itertools.cycle(COUNTRIES)
+_CITIES = itertools.cycle(CITIES)
 
 
 @schemathesis.check
@@ -36,6 +45,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Make what is meant to be right so."""
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
+    if case.meta.phase.name.value != "stateful" and next(_TURNS) % 2:
+        _name_what_exists(case)
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = f'"{next(_NUMBERS)}"'  # each is for one request
     tag = (case.headers or {}).get("If-None-Match")
@@ -49,13 +60,33 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.body.pop("timeout", None)
         for each in [case.body, *case.body.get("operations", ())]:
             each.pop("switches", None)  # they are printable, which JSON Schema does not know
+        case.body = _within(case.body)
     elif case.method == "PATCH":
         case.body = _patch(case.body)
 
 
+def _name_what_exists(case: Any) -> None:
+    """Ask for documents that are there: of generated keys hardly any is."""
+    path, keys = case.operation.path, case.path_parameters or {}
+    if case.method == "DELETE":
+        return
+    if "key" in keys:
+        keys["key"] = next(_CITIES if path.startswith("/city/") else _COUNTRIES)
+    if "neighbours_key" in keys:
+        keys["key"], keys["neighbours_key"] = "AR", "BO"
+    if path.endswith(("/country", "/neighbours")) and "{key}" in path and isinstance(case.body, dict):
+        for name in case.body:
+            case.body[name] = [next(_COUNTRIES)] if name == "neighbours" else next(_COUNTRIES)
+
+
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
-    """Drop four findings that are none."""
+    """Drop what is no finding."""
+    if response.status_code == 431:
+        return False  # from the server, before there is an operation
+    if failure.code == "ST202" and case.media_type == "application/json-patch+json":
+        # The patch was right, and what it made of the document was not.
+        return response.json().get("type") != "urn:bzz:problem:validation"
     if case.operation.path == "/batch" and failure.code == "ST202":
         # The batch was right, and one of its operations found nothing, or something in its way.
         return response.json().get("failed_operation") is None
@@ -64,10 +95,9 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
         return not (
             isinstance(case.body, dict) and any(isinstance(case.body.get(each), str) for each in LISTS)
         )
-    if failure.code == "ST202" and response.headers["Content-Type"] == "application/problem+json":
+    if failure.code == "ST202" and b'"errors":[' in response.content:
         # Only documents that exist can be associated.
-        details = {each["detail"] for each in response.json().get("errors", ())}
-        return details != {"no document has this key"}
+        return {each["detail"] for each in response.json()["errors"]} != {"no document has this key"}
     # Described is the form that the draft asks for; keys without quotes are taken as well.
     return not (failure.code == "ST201" and ONLY_KEY.search(failure.message))
 
@@ -84,6 +114,8 @@ def _within(value: Any) -> Any:
     if isinstance(value, list):
         return [_within(each) for each in value]
     if isinstance(value, dict):
+        if value.get("op") == "move":
+            value = {**value, "op": "copy"}  # nothing can be moved into itself
         return {name.replace("\0", ""): _within(each) for name, each in value.items()}
     if isinstance(value, int) and not isinstance(value, bool):
         return max(min(value, 2**63 - 1), -(2**63))

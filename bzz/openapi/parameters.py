@@ -70,9 +70,14 @@ def conditional_headers(*, demands_if_match: bool) -> list[Json]:
     ]
 
 
-def prefer_header(method: str) -> Json:
-    """Return the header in which a client asks for less of an answer, or for no more than one (RFC 7240)."""
+def prefer_header(method: str, *, many: bool = False) -> Json:
+    """Return the header in which a client asks for less of an answer, or for no more than one (RFC 7240).
+
+    ``many``: the body may also be an array.
+    """
     choices = ["dry-run"]
+    if many:
+        choices += ["handling=strict", "handling=lenient"]
     if method in {"PUT", "PATCH"}:
         choices += ["return=minimal", "return=representation"]
     words = f"One of {', '.join(f'`{each}`' for each in choices)} (RFC 7240); others are ignored."
@@ -194,6 +199,8 @@ def _value(element: FieldSpec, operator: str, catalog: Catalog) -> Json:
     shown = {name: each for name, each in form(element, "text", catalog).items() if name != "examples"}
     if shown.get("type") == "string" and "pattern" not in shown:
         shown = {"maxLength": MAX_BYTES, **shown}
+        if operator in {"startswith", "contains", "icontains"}:
+            shown["pattern"] = r"^[^\u0000]*$"
     if operator in {"eq", "ne", "in", "nin"} and not element.textual:
         shown = or_empty(shown)
     if operator not in {"in", "nin"}:

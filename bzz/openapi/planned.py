@@ -24,7 +24,7 @@ def planned_operation(collections: Sequence[str], prefix: str, switches: Json, c
     patch = catalog.refer("json-patch", "JsonPatch", JSON_PATCH)
     if_match = {**TAGS, "type": ["string", "null"], "description": "As in the header If-Match."}
     kinds: list[tuple[str, str, Json]] = [
-        ("GET", rf"{collection}/?(\?[^#]*)?$", _NO_BODY),
+        ("GET", rf"{collection}/?(\?([^#%]|%[0-7][0-9A-Fa-f])*)?$", _NO_BODY),
         ("POST", f"{collection}/?$", {"body": body, "if_match": {"type": "null"}}),
         ("GET", f"{collection}/{_KEY}/?$", _NO_BODY),
         ("PUT", f"{collection}/{_KEY}/?$", {"body": body, "if_match": if_match}),
