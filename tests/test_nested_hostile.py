@@ -121,7 +121,7 @@ def sent(chance: random.Random, method: str) -> dict[str, Any]:
                 "value": value(chance),
             }
             for _ in range(chance.randint(0, 3))
-        ]
+        ] or chance.choice([*LITERAL, *COMPOUND])
     return {**options, "body": json.dumps(body).encode(), "content_type": kind}
 
 

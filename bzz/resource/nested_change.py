@@ -195,6 +195,8 @@ def unwrap(leg: Leg, data: Any, kind: str) -> Any:
     """Return what :func:`wrap` was given, as far as receivers have left it."""
     if kind == "json_patch":
         prefix = "".join(f"/{name}" for name in leg.fields)
+        if not isinstance(data, list):
+            return data  # what is no patch is refused where patches are
         return [_moved(each, lambda path: path.removeprefix(prefix)) for each in data]
     if _is_form(data):
         prefix = f"{'.'.join(leg.fields)}."
