@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import tornado.web
 
+from bzz.application import Application
 from bzz.delivery.hooks import Hooks
 from bzz.health import HealthHandler, ReadyHandler
 from bzz.http.cors import Cors
@@ -210,7 +211,7 @@ class Api:
         """Return a Tornado application that serves this Api; ``settings`` are Tornado's."""
         if settings.setdefault("default_handler_class", ProblemHandler) is ProblemHandler:
             settings.setdefault("default_handler_args", {"gate": self._ungated})
-        return tornado.web.Application(self.routes, **settings)
+        return Application(self.routes, **settings)
 
     async def check(self) -> None:
         """Ask every MongoDB that the resources use whether it answers; raises what it answers otherwise."""

@@ -111,7 +111,7 @@ class Hooks:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody listens in this circle or around it; who only listens to signals by name does not."""
+        """Whether nobody listens in this circle or around it; those of bzz.signals apart."""
         circle: Hooks | None = self
         while circle is not None:
             if circle._signals and any(each.receivers for each in circle._signals.values()):

@@ -16,7 +16,7 @@ from typing import Any
 import tornado.web
 from tornado import httputil
 
-__all__ = ["LeanHandler"]
+__all__ = ["LeanHandler", "common_headers"]
 
 _SERVER = f"TornadoServer/{tornado.version}"
 _OK = responses[200]
@@ -30,11 +30,7 @@ class LeanHandler(tornado.web.RequestHandler):
 
     def clear(self) -> None:
         """Begin the answer anew, with the headers that every answer has."""
-        headers = httputil.HTTPHeaders()
-        headers["Server"] = _SERVER
-        headers["Content-Type"] = "text/html; charset=UTF-8"
-        headers["Date"] = _date()
-        self._headers = headers
+        self._headers = common_headers("text/html; charset=UTF-8")
         self.set_default_headers()
         self._write_buffer: list[bytes] = []
         self._status_code = 200
@@ -74,6 +70,15 @@ class LeanHandler(tornado.web.RequestHandler):
 
 
 _WITH_BODY = frozenset({200, 201})
+
+
+def common_headers(content_type: str) -> httputil.HTTPHeaders:
+    """Return the headers that every answer begins with."""
+    headers = httputil.HTTPHeaders()
+    headers["Server"] = _SERVER
+    headers["Content-Type"] = content_type
+    headers["Date"] = _date()
+    return headers
 
 
 def _date() -> str:

@@ -110,6 +110,11 @@ class ProblemHandler(LeanHandler):
         self.set_header("Content-Type", problem.CONTENT_TYPE)
         self.finish(problem.problem(status_code, detail, kind=kind, **members, **self.problem_members()))
 
+    def fail(self, error: BaseException) -> None:
+        """Answer with the problem that an error is, for who has made the handler and does not run it."""
+        self._transforms = []
+        self._handle_request_exception(error)
+
     def problem_members(self) -> Mapping[str, Any]:
         """Return what every problem of this handler says besides; extension members of RFC 9457."""
         return {}

@@ -30,6 +30,7 @@ __all__ = [
     "delete",
     "deletes_itself",
     "filter_of",
+    "is_plain",
     "save_changed",
     "save_new",
     "saves_itself",
@@ -67,9 +68,7 @@ def scope(schema: Schema) -> dict[str, Any]:
     ``objects`` adds; a manager is asked each time, because it may depend on the time or on a context
     variable.
     """
-    manager = _manager(schema.model)
-    plain = manager is None or (manager.get_queryset is None and "queryset_class" not in schema.model._meta)
-    if not plain:
+    if not is_plain(schema):
         return filter_of(schema.model.objects)
     if not schema.model._meta.get("allow_inheritance"):
         return {}
@@ -91,6 +90,12 @@ def filter_of(queryset: Any) -> dict[str, Any]:
     if any(getattr(queryset, name) for name in beyond):
         raise ValueError("a queryset that limits a resource can only filter: no limit, skip, where or search")
     return dict(queryset._query)
+
+
+def is_plain(schema: Schema) -> bool:
+    """Tell whether the model has neither a queryset nor a manager of its own."""
+    manager = _manager(schema.model)
+    return manager is None or (manager.get_queryset is None and "queryset_class" not in schema.model._meta)
 
 
 def _manager(model: type) -> QuerySetManager | None:

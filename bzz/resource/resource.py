@@ -24,6 +24,7 @@ from bzz.delivery.operating import operating
 from bzz.errors import DuplicateError, ExitEarly, PreconditionRequiredError, ValidationError, Veto
 from bzz.model import Schema, Stored
 from bzz.resource.documents import Documents
+from bzz.resource.glance import Glance
 from bzz.resource.idempotency import settings
 from bzz.resource.listing import Listing
 from bzz.resource.operation import Action, Operation, Options, Outcome
@@ -82,6 +83,8 @@ class Resource:
         self.client = client
         self._authorize = _authorizing(self.hooks, self.options)
         self._is_guarded = bool(self._authorize) or not self._documents.fields.is_open
+        #: The short way to one of its documents.
+        self.glance = Glance(self._documents, self.hooks, is_restricted=bool(self._authorize))
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
             "get_list": self._get_list,

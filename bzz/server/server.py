@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import tornado.web
 from tornado.routing import PathMatches
 
+from bzz.application import Application, unlogged
 from bzz.health import DRAINING, HealthHandler, ReadyHandler
 from bzz.http.rate_limit_redis import close_meters
 from bzz.mongoengine_handler import ProblemHandler
@@ -68,7 +69,7 @@ class Server:
         self.owns_listener = True
         self._log = AccessLog(access_log) if access_log else None
         if self._log is not None:
-            self.application.settings.setdefault("log_function", lambda _handler: None)  # not twice
+            self.application.settings.setdefault("log_function", unlogged)  # not twice
         self._proxies = {"xheaders": xheaders, "trusted_downstream": trusted_downstream}
         self._forced = False
         self._front: Front | None = None
@@ -179,7 +180,7 @@ def application_of(app: Any) -> tornado.web.Application:
     if hasattr(app, "application"):
         return application_of(app.application())
     if isinstance(app, (list, tuple)):
-        return tornado.web.Application(list(app), default_handler_class=ProblemHandler)
+        return Application(list(app), default_handler_class=ProblemHandler)
     raise TypeError(
         f"Cannot serve {app!r}: it is neither a tornado.web.Application, nor a list of Tornado rules, nor "
         "has it an application() method, as bzz.Api has."

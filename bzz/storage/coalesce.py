@@ -68,12 +68,20 @@ class ReadCoalescer:
             return await self._lanes.straight(self._find(request))
         if type(key) not in KEY_TYPES:
             return await self._find(request)
+        found: Stored | None = await self._lanes.join(self._group(base), request)
+        return found
+
+    def begin(self, key: Any, base: Mapping[str, Any]) -> asyncio.Future[Stored | None]:
+        """Begin to :meth:`find`, in a task only where it takes one."""
+        if self._lanes.free or type(key) not in KEY_TYPES:
+            return asyncio.get_running_loop().create_task(self.find(key, base))
+        return self._lanes.join(self._group(base), _Key(key, base))
+
+    def _group(self, base: Mapping[str, Any]) -> bytes:
         try:
-            group = bson.encode(base, codec_options=self._options) if base else b""
+            return bson.encode(base, codec_options=self._options) if base else b""
         except ENCODING_ERRORS as error:
             raise translate(error) from error
-        found: Stored | None = await self._lanes.together(group, request)
-        return found
 
     async def _find(self, request: _Key) -> Stored | None:
         filter = {**request.base, "_id": request.key}  # noqa: A001 - MongoDB's own word

@@ -96,6 +96,10 @@ class Lanes(Generic[Item]):
 
     async def together(self, group: Hashable, item: Item, size: int = 0) -> Any:
         """Wait for the answer of a command that leaves later and serves the whole group."""
+        return await self.join(group, item, size)
+
+    def join(self, group: Hashable, item: Item, size: int = 0) -> asyncio.Future[Any]:
+        """Return where the answer of :meth:`together` will be; there must be somebody under way."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._groups.setdefault(group, []).append(Waiting(item, answer, size))
@@ -105,7 +109,7 @@ class Lanes(Generic[Item]):
         ends.append((loop.time() + self._seconds, weakref.ref(answer)))
         if self._alarm is None:
             self._alarm = loop.call_at(ends[0][0], self._end)
-        return await answer
+        return answer
 
     def _end(self) -> None:
         """Tell those who have waited too long, and set the alarm for the next."""

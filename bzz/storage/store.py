@@ -106,6 +106,11 @@ class Store:
 
         return await self._run(call, session, reads=True)
 
+    def begin_find(self, filter: Filter) -> asyncio.Future[Stored | None]:
+        """Begin to find the document under the ``_id`` that ``filter`` names, and return where it will be."""
+        base = {name: value for name, value in filter.items() if name != "_id"}
+        return self._current().reads.begin(filter["_id"], base)
+
     async def find_by_id(self, key: Any, base_filter: Filter | None = None) -> Stored | None:
         """The document whose ``_id`` is ``key``, if it matches ``base_filter`` too; None otherwise."""
         return await self._current().reads.find(key, base_filter or {})
