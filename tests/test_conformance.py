@@ -675,6 +675,13 @@ held_by(
     "So, with Preference-Applied; 201 stays 201, and 200 is 204.",
 )
 held_by(
+    "test_bulk.py::test_a_lenient_bulk_does_what_it_can",
+    "7240",
+    "4.4",
+    "handling=strict and handling=lenient say how strictly errors are dealt with.",
+    "For many documents at once: all or nothing, or what can be done.",
+)
+held_by(
     "test_patch.py::test_other_preferences",
     "7240",
     "2",

@@ -305,6 +305,7 @@ async def test_what_a_stream_cannot_be(client: Client) -> None:
     assert (await post(client, b"", **{"Idempotency-Key": '"a"'})).problem(400)["header"] == "Idempotency-Key"
     assert (await post(client, b"", "/leaf?x=1")).problem(400)["parameter"] == "x"
     (await post(client, b"{}", "/plain")).problem(415)
+    (await post(client, b"{}", **{"Content-Encoding": "gzip"})).problem(415)
     (await client.put("/leaf/" + "0" * 24, body=b"{}", content_type=NDJSON)).problem(415)
     (await post(client, b"{}", "/leaf/" + "0" * 24)).problem(405)
 

@@ -2,6 +2,8 @@
 
 ``request``
     parameters, conditions, preferences and bodies of a request
+``bulk``, ``ndjson``, ``upload``
+    many documents in one request: as an array or by a filter; streamed out; streamed in
 ``nested``
     URLs below one document
 ``problem``, ``problem_handler``

@@ -28,7 +28,7 @@ from bzz.http.bulk import result, wishes
 from bzz.http.idempotency import HEADER as IDEMPOTENCY_KEY
 from bzz.http.ndjson import NDJSON
 from bzz.http.problem_handler import ProblemHandler, problem_of
-from bzz.http.request import preferences, refuse_arguments
+from bzz.http.request import preferences, refuse_arguments, refuse_encoded
 from bzz.resource import Resource
 from bzz.resource.bulk import BulkRequest, Creation
 from bzz.storage.bulk import PIECE
@@ -116,6 +116,7 @@ class Upload(ProblemHandler):
         self._wanted = wishes(self.request, default="lenient")
         self._lists_all = preferences(self.request).get("return") == "representation"
         refuse_arguments(self.request)
+        refuse_encoded(self.request)
         if self._wanted.handling == "strict":
             raise HeaderError("Prefer", "A stream cannot be all or nothing; send a JSON array for that.")
         if IDEMPOTENCY_KEY in self.request.headers or getattr(self.resource.idempotency, "required", False):

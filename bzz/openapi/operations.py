@@ -171,7 +171,9 @@ class ResourcePaths:
             reads = method in {"GET", "HEAD"}
             if method in BULK_METHODS:
                 return self._filters()
-            return self.shared_parameters() if reads else [prefer_header(method)] if method == "POST" else []
+            if reads:
+                return self.shared_parameters()
+            return [prefer_header(method, many=self._takes_many)] if method == "POST" else []
         demands = self._demands and method in {"PUT", "PATCH", "DELETE"}
         prefer = [prefer_header(method)] if method in {"PUT", "PATCH", "DELETE"} else []
         key = key_parameter(self.schema, self.catalog)

@@ -10,6 +10,10 @@
     lists, and how they are shown
 ``etag``, ``preview``
     which state of a document somebody means; what a write would do
+``bulk_change``, ``bulk``, ``bulk_item``
+    many documents at once: all that match a filter, all or nothing, what became of each
+``stream``
+    a whole list, piece by piece
 ``nested`` and what begins like it
     properties of a document as resources: where a path leads, what it makes of the document, how it is done
 ``overridden``
