@@ -193,6 +193,7 @@ async def test_storage_that_fails_is_said_once(watched: Watched, monkeypatch: py
         raise bzz.errors.StorageUnavailableError("MongoDB does not answer.")
 
     monkeypatch.setattr("bzz.storage.coalesce.ReadCoalescer._find", unavailable)
+    watched.operations.clear()
     answer = await watched.quick.get(f"/person/{made.pk}")
     answer.problem(503)
     assert answer.headers["Retry-After"] == "1"
