@@ -297,6 +297,16 @@ async def test_what_cannot_be_in_a_transaction_runs_without(
         assert "Idempotent-Replayed" not in (await send(client, "k3", *failing)).headers
 
 
+@pytest.mark.parametrize("atomic", [False, True])
+async def test_the_claim_says_in_which_session_the_work_is(client: Client, atomic: bool) -> None:
+    """So that who takes it over can end the transaction that was left open."""
+    sessions: list[Any] = []
+    signals.pre_create_instance.connect(lambda: sessions.append(receipts()[0]["session"]))
+    await send(client, "k", post("a"), post("b"), atomic=atomic)
+    assert len(sessions) == 2
+    assert all(each is not None for each in sessions)
+
+
 async def test_without_a_plan_there_is_nothing_to_keep(client: Client) -> None:
     for _ in range(2):
         answer = await send(client, "k", {**post("a"), "switches": ["s"]})

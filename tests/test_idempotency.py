@@ -521,6 +521,24 @@ async def test_a_conflict_begins_again(client: Client) -> None:
     is_copy(answer, await send(client, "k", path, method="PATCH", json={"name": "b"}))
 
 
+async def test_a_conflict_at_the_end_begins_again_with_an_empty_answer(client: Client) -> None:
+    path = (await client.post("/jar", json={"name": "a"})).headers["Location"]
+    kept = Jar._get_collection().database.bzz_receipts
+    attempts: list[int] = []
+
+    def disturb() -> None:
+        # The transaction has read something already, so it cannot change the receipt after this.
+        if len(attempts) < 2:
+            attempts.append(kept.update_many({}, {"$inc": {"disturbed": 1}}).matched_count)
+
+    signals.pre_update_instance.connect(disturb)
+    told = Told()
+    answer = await send(client, "k", path, method="PATCH", json={"name": "b"})
+    assert (answer.status, answer.json["name"], attempts) == (200, "b", [1, 1])
+    assert told.take() == [*["pre_update_instance"] * 3, "post_update_instance"]
+    is_copy(answer, await send(client, "k", path, method="PATCH", json={"name": "b"}))
+
+
 # Somebody is gone -------------------------------------------------------------------------------------------
 
 
