@@ -21,6 +21,7 @@ READ = (
     "If-Match",
     "If-None-Match",
     "Prefer",
+    "X-Request-Id",
     "X-Requested-With",
 )
 #: The headers of answers that a page may read, besides those that it always may.
@@ -35,7 +36,9 @@ EXPOSED = (
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "WWW-Authenticate",
     "X-Created-Id",
+    "X-Request-Id",
     "X-Total-Count",
 )
 
