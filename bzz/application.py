@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 import tornado.web
@@ -22,6 +23,9 @@ from bzz.resource import Options
 from bzz.resource.glance import Glance
 
 __all__ = ["Application", "unlogged"]
+
+# The event loop holds tasks weakly.
+_running: set[asyncio.Task[None]] = set()
 
 _OK = httputil.ResponseStartLine("", 200, "OK")
 # What a subclass may say without doing anything of its own.
@@ -117,8 +121,12 @@ class _Look(httputil.HTTPMessageDelegate):
             answer = None
         if answer is None:
             self._hand_over()
+        elif isinstance(answer, asyncio.Future):
+            answer.add_done_callback(self._answer_with)
         else:
-            answer.add_done_callback(self._answer)
+            task = asyncio.get_running_loop().create_task(self._answer(answer))
+            _running.add(task)
+            task.add_done_callback(_running.discard)
 
     def on_connection_close(self) -> None:
         """A read goes on when the client is gone, as it does with a handler."""
@@ -132,20 +140,35 @@ class _Look(httputil.HTTPMessageDelegate):
         request, handler, given, *_ = self._usual
         handler(self._application, request, **given).fail(error)
 
-    def _answer(self, answer: asyncio.Future[Stored | None]) -> None:
+    async def _answer(self, reading: Awaitable[Stored | None]) -> None:
         try:
-            stored = answer.result()
-            shown = None if stored is None else self._glance.show(stored)
+            stored = await reading
         except BzzError as error:
             self._fail(error)
-            return
+        except Exception:
+            self._hand_over()
+        else:
+            self._show(stored)
+
+    def _answer_with(self, reading: asyncio.Future[Stored | None]) -> None:
+        try:
+            stored = reading.result()
+        except BzzError as error:
+            self._fail(error)
         except (Exception, asyncio.CancelledError):
             self._hand_over()
-            return
-        if shown is None:
+        else:
+            self._show(stored)
+
+    def _show(self, stored: Stored | None) -> None:
+        if stored is None:
             self._fail(self._glance.missing())
             return
-        body, tag = shown
+        try:
+            body, tag = self._glance.show(stored)
+        except Exception:
+            self._hand_over()
+            return
         headers = common_headers(JSON)
         headers["Etag"] = tag
         headers["Content-Length"] = str(len(body))

@@ -7,7 +7,7 @@ other, and whoever is to be asked, told or obeyed is.
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
 from dataclasses import fields
 from typing import Any
 
@@ -71,8 +71,11 @@ class Glance:
             and overridden.is_plain(documents.schema)
         )
 
-    def read(self, text: str) -> asyncio.Future[Stored | None] | None:
-        """Begin to read the document with this key; None if the way is closed, or this is no key."""
+    def read(self, text: str) -> Awaitable[Stored | None] | None:
+        """Begin to read the document with this key; None if the way is closed, or this is no key.
+
+        What is returned is a future, or a coroutine where it takes one.
+        """
         model, hooks = self._schema.model, self._hooks
         if (
             not self.is_possible

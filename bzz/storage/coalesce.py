@@ -71,10 +71,10 @@ class ReadCoalescer:
         found: Stored | None = await self._lanes.join(self._group(base), request)
         return found
 
-    def begin(self, key: Any, base: Mapping[str, Any]) -> asyncio.Future[Stored | None]:
-        """Begin to :meth:`find`, in a task only where it takes one."""
+    def begin(self, key: Any, base: Mapping[str, Any]) -> Awaitable[Stored | None]:
+        """Return a future of what :meth:`find` will return, or the coroutine where it takes one."""
         if self._lanes.free or type(key) not in KEY_TYPES:
-            return asyncio.get_running_loop().create_task(self.find(key, base))
+            return self.find(key, base)
         return self._lanes.join(self._group(base), _Key(key, base))
 
     def _group(self, base: Mapping[str, Any]) -> bytes:

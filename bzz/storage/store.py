@@ -106,8 +106,11 @@ class Store:
 
         return await self._run(call, session, reads=True)
 
-    def begin_find(self, filter: Filter) -> asyncio.Future[Stored | None]:
-        """Begin to find the document under the ``_id`` that ``filter`` names, and return where it will be."""
+    def begin_find(self, filter: Filter) -> Awaitable[Stored | None]:
+        """Find the document under the ``_id`` that ``filter`` names: a future, or a coroutine to be awaited.
+
+        For who need not be a task to wait for what others fetch.
+        """
         base = {name: value for name, value in filter.items() if name != "_id"}
         return self._current().reads.begin(filter["_id"], base)
 
