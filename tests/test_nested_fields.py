@@ -104,6 +104,17 @@ class Saving(me.Document):
         return super().save(*args, **kwargs)
 
 
+class Clearing(me.Document):
+    """What comes of a write is the model's own affair."""
+
+    code = me.StringField(primary_key=True)
+    lines = me.ListField(me.EmbeddedDocumentField(Line))
+
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        self.lines = []
+        return super().save(*args, **kwargs)
+
+
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
     for slug in ("ann", "bo"):
@@ -240,6 +251,18 @@ async def test_an_owner_with_a_save_of_its_own(client: Client) -> None:
     diff = captured.events[-1].payload["updated_fields"]
     assert diff["count"] == {"from": 0, "to": 1} and diff["lines"]["to"] == [{"text": "x"}]
     assert (await client.get("/saving/s")).json["count"] == 1
+
+
+async def test_an_owner_that_keeps_nothing(database: str) -> None:
+    Clearing(code="c").save()
+    api = bzz.Api()
+    api.add(Clearing)
+    async with serving(api) as client:
+        with capture(signals.post_create_instance) as captured:
+            made = await client.post("/clearing/c/lines", json={"text": "x"})
+        assert made.status == 201 and made.headers["Location"] == "/clearing/c/lines"
+        assert "X-Created-Id" not in made.headers and captured.events == []
+        assert (await client.get("/clearing/c/lines")).json == []
 
 
 async def test_values_of_an_older_model(client: Client) -> None:
