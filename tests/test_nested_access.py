@@ -171,3 +171,9 @@ async def test_a_resource_that_demands_to_know_the_state(documents: None) -> Non
         (await client.post("/team/t/projects", json={"name": "y"}, headers={"If-Match": tag})).problem(412)
         assert (await client.delete("/team/t/members/bo", headers={"If-Match": member})).status == 204
         assert (await client.put("/team/t/members/ann", json={"age": 2})).status == 200
+        tag = (await client.get("/team/t")).headers["ETag"]
+        added = {"method": "POST", "path": "/team/t/projects", "body": {"name": "z"}, "if_match": tag}
+        told = (
+            await client.post("/batch", json={"operations": [added, added], "continue_on_error": True})
+        ).json
+        assert [each["status"] for each in told["operations"]] == [201, 412]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bzz.batch.directory import METHODS, Directory
+from bzz.batch.directory import METHODS, Directory, Target
 from bzz.errors import FieldError, ValidationError
 from bzz.model import patch
 from bzz.resource import Action, Operation, Resource
@@ -187,7 +187,7 @@ def _read_operation(
         reader.refuse(f"{pointer}/method", f"{method} is not allowed on {target.resource.name}")
         return None
     body = given.get("body")
-    _check_members(reader, pointer, action, given, target.arguments)
+    _check_members(reader, pointer, action, given, target)
     return PlannedOperation(
         method=method,
         path=path,
@@ -208,17 +208,19 @@ _WITH_IF_MATCH = frozenset({"update_instance", "delete_instance"})
 
 
 def _check_members(
-    reader: _Reader, pointer: str, action: Action, given: Mapping[str, Any], arguments: Mapping[str, Any]
+    reader: _Reader, pointer: str, action: Action, given: Mapping[str, Any], target: Target
 ) -> None:
     """Refuse what an operation of this kind has no use for."""
+    # What is added below a document changes it, and that has a state.
+    has_state = action in _WITH_IF_MATCH or (action == "create_instance" and target.resource.path is not None)
     body = given.get("body")
     if body is not None and action not in _WITH_BODY:
         reader.refuse(f"{pointer}/body", f"{given['method']} takes no body")
     elif isinstance(body, list):
         _check_patch(reader, f"{pointer}/body", given["method"], body)
-    if given.get("if_match") is not None and action not in _WITH_IF_MATCH:
+    if given.get("if_match") is not None and not has_state:
         reader.refuse(f"{pointer}/if_match", f"{given['method']} takes no if_match")
-    if arguments and action != "get_list":
+    if target.arguments and action != "get_list":
         reader.refuse(f"{pointer}/path", "takes no query parameters")
 
 
