@@ -31,7 +31,7 @@ from bzz.resource.listing import blame_polygons
 from bzz.resource.operation import Operation
 from bzz.resource.resource import Resource
 from bzz.resource.rows import Scope, both
-from bzz.storage.bulk import PIECE, delete_all, update_all
+from bzz.storage.bulk import PIECE, delete_all, find_all, update_all
 
 __all__ = ["Change"]
 
@@ -92,7 +92,7 @@ class Change(Bulk):
     async def _matches(self, session: Any) -> list[Stored]:
         store = self.resource.store
         try:
-            found = await store.find(self._filter, limit=self._limit + 1, session=session)
+            found = await find_all(store, self._filter, self._limit + 1, session)
             if len(found) > self._limit:
                 raise AffectedError(await store.count(self._filter, session=session), self._limit)
         except StorageError as error:
@@ -198,7 +198,7 @@ class Change(Bulk):
         """Plan what still matches of a piece; return what is to be written."""
         store = self.resource.store
         these = both(self._filter, {"_id": {"$in": [_key(item) for item in items]}})
-        found = {_identity(each): each for each in await store.find(these, limit=len(items), session=session)}
+        found = {_identity(each): each for each in await find_all(store, these, len(items), session)}
         for item in items:
             assert item.found is not None
             stored = found.get(_identity(item.found))

@@ -5,6 +5,7 @@ write that it refuses: nothing is sent after that, and only that one is told of.
 refusal, it comes out as the error of the whole call, and the transaction starts over.
 """
 
+# ruff: noqa: A002 - "filter" is MongoDB's own word for it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from bzz.errors import BzzError, FieldError, ValidationError
 from bzz.storage.errors import ENCODING_ERRORS, translate, translate_write
 from bzz.storage.store import Store, Stored
 
-__all__ = ["PIECE", "Refusal", "delete_all", "insert_all", "insert_each", "update_all"]
+__all__ = ["PIECE", "Refusal", "delete_all", "find_all", "insert_all", "insert_each", "update_all"]
 
 #: The most documents that one command writes.
 PIECE = 1000
@@ -28,6 +29,7 @@ PIECE = 1000
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
 Item = TypeVar("Item")
+Filter = Mapping[str, Any]
 
 
 class Refusal(NamedTuple):
@@ -35,6 +37,18 @@ class Refusal(NamedTuple):
 
     position: int
     error: BzzError
+
+
+async def find_all(store: Store, filter: Filter, limit: int, session: Any = None) -> list[Stored]:
+    """Read what matches, at most ``limit`` documents, a piece at a time, so that none is long to decode."""
+
+    async def call(collection: Any) -> list[Stored]:
+        cursor = collection.find(
+            filter, limit=limit, batch_size=min(limit, PIECE), session=session, max_time_ms=store._max_time_ms
+        )
+        return await store.driver().to_list(cursor, limit)
+
+    return await store._run(call, session, reads=True)
 
 
 async def insert_each(store: Store, documents: Sequence[Stored]) -> list[BzzError | None]:
