@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bson import DBRef
+from bson import DBRef, Decimal128
 from mongoengine.base import BaseDocument, LazyReference
 
 from bzz import model as typed
@@ -52,7 +52,7 @@ class _Condition(NamedTuple):
     def admits(self, stored: Stored) -> bool:
         """Tell whether MongoDB would find the document by it."""
         kept = list(_kept(stored, f"{self.found.path}{self.found.element.query_suffix}".split("."))) or [None]
-        return any(typed.same(each, value) or each == value for each in kept for value in self.values)
+        return any(_equal(each, value) for each in kept for value in self.values)
 
 
 @dataclass(slots=True)
@@ -210,6 +210,20 @@ def _queried(spec: FieldSpec, value: Any) -> Any:
         else:
             given = spec.take(value, "")
     return None if given is None else spec.query(given)[1]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether MongoDB finds two values equal: numbers by value, whatever their type."""
+    numbers = _number(one), _number(other)
+    if None in numbers:
+        return typed.same(one, other)
+    return numbers[0] == numbers[1]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal128):
+        return value.to_decimal()
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _kept(value: Any, path: Sequence[str]) -> Iterator[Any]:
