@@ -217,7 +217,7 @@ def _equal(one: Any, other: Any) -> bool:
     numbers = _number(one), _number(other)
     if None in numbers:
         return typed.same(one, other)
-    return numbers[0] == numbers[1]
+    return bool(numbers[0] == numbers[1])
 
 
 def _number(value: Any) -> Any:
