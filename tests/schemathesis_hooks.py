@@ -59,7 +59,9 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         # A batch that runs out of time is answered 503, which is what 503 is for.
         case.body.pop("timeout", None)
         for each in [case.body, *case.body.get("operations", ())]:
-            each.pop("switches", None)  # they are printable, which JSON Schema does not know
+            # They are printable, which JSON Schema does not know.
+            each.pop("switches", None)
+            each.pop("name", None)
         case.body = _within(case.body)
     elif case.method == "PATCH":
         case.body = _patch(case.body)

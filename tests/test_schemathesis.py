@@ -29,7 +29,7 @@ TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 SEED = os.environ.get("BZZ_SEED", "1")
 #: One case for each operation, phase by phase, takes 10 seconds; the coverage phase alone has 10 000.
 PHASES = "examples,fuzzing,stateful" if TORTURE == 1 else "examples,coverage,fuzzing,stateful"
-EXAMPLES = 6 if TORTURE == 1 else 60 * TORTURE
+EXAMPLES = 6 if TORTURE == 1 else 40 * TORTURE
 
 
 @contextmanager
