@@ -6,6 +6,8 @@
     many documents in one request: as an array or by a filter; streamed out; streamed in
 ``nested``
     URLs below one document
+``acting``
+    methods of handler classes that are asked about every operation
 ``problem``, ``problem_handler``
     problem details (RFC 9457), and which status each error is
 """

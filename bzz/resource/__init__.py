@@ -8,6 +8,10 @@
     documents found, created and deleted; changed; what a change makes of a document
 ``listing``, ``page``
     lists, and how they are shown
+``access``, ``rows``, ``view``
+    which fields clients may set; which documents there are for whom; what may be seen, and how it looks
+``expanding``
+    what documents refer to, as its own resource shows it
 ``etag``, ``preview``
     which state of a document somebody means; what a write would do
 ``bulk_change``, ``bulk``, ``bulk_item``
