@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import tornado.web
 
@@ -192,6 +192,8 @@ class MongoEngineRestHandler(ProblemHandler):
             self.set_header("Accept-Patch", ACCEPT_PATCH)
         super().write_error(status_code, **kwargs)
 
+    hashes_answers = False
+
     def compute_etag(self) -> None:
         """Have no ETag that is only a hash of the answer's bytes; documents have one of their own."""
 
@@ -205,9 +207,10 @@ class MongoEngineRestHandler(ProblemHandler):
                 await send_list(self)
                 return
         if key is None:
-            outcome = await self.run("get_list", arguments=arguments(self.request))
+            asked = arguments(self.request)
+            outcome = await self.run("get_list", arguments=asked)
             assert outcome.page is not None
-            self._neighbours(outcome.page)
+            self._neighbours(outcome.page, asked)
             self._answer(await render_page(self.resource.view, outcome.page))
         else:
             given = arguments(self.request) if self.request.query else {}
@@ -306,15 +309,21 @@ class MongoEngineRestHandler(ProblemHandler):
         self.set_header("Preference-Applied", "dry-run")
         self._answer(await preview(self.resource.view, action, outcome, etag=etag))
 
-    def _neighbours(self, page: Page) -> None:
+    def _neighbours(self, page: Page, asked: dict[str, list[str]]) -> None:
         """Say how many documents there are and where the pages beside this one are (RFC 8288)."""
         if page.total is not None:
             self.set_header("X-Total-Count", str(page.total))
-        given = {
-            name: values for name, values in arguments(self.request).items() if name not in {"page", "cursor"}
-        }
+        given = urlencode(
+            [
+                (name, value)
+                for name, values in asked.items()
+                if name not in {"page", "cursor"}
+                for value in values
+            ]
+        )
+        start = f"<{self.path}?{given}&" if given else f"<{self.path}?"
         links = [
-            f'<{self.path}?{urlencode({**given, name: [value]}, doseq=True)}>; rel="{relation}"'
+            f'{start}{name}={quote_plus(value)}>; rel="{relation}"'
             for relation, (name, value) in page.neighbours().items()
         ]
         if links:

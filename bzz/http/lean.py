@@ -26,7 +26,12 @@ _dated: tuple[int, str] = (0, "")
 
 
 class LeanHandler(tornado.web.RequestHandler):
-    """Answer as :class:`tornado.web.RequestHandler` does, at less cost."""
+    """Answer as :class:`tornado.web.RequestHandler` does, at less cost.
+
+    ``hashes_answers``: ``compute_etag`` may make a tag of an answer that has none.
+    """
+
+    hashes_answers = True
 
     def clear(self) -> None:
         """Begin the answer anew, with the headers that every answer has."""
@@ -43,7 +48,7 @@ class LeanHandler(tornado.web.RequestHandler):
             or self._headers_written
             or self._transforms
             or self._status_code not in _WITH_BODY
-            or "Etag" not in self._headers
+            or (self.hashes_answers and "Etag" not in self._headers)
             or self.request.method == "HEAD"
             or hasattr(self, "_new_cookie")
         ):
