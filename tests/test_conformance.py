@@ -11,6 +11,7 @@ import pytest
 
 import bzz
 from bzz.http.problem import CONTENT_TYPE
+from bzz.http.problem_handler import STATUS
 from bzz.server import Server
 from tests.conformance import PAGE, ROWS, conforms, held_by, page
 from tests.program import ROOT
@@ -731,6 +732,13 @@ held_by(
     "Headers that are too large are 431.",
     "So, by ``bzz.serve``.",
 )
+
+
+def test_every_kind_of_problem_stands_in_the_page_about_errors() -> None:
+    told = (ROOT / "docs" / "errors.rst").read_text()
+    for _error, status, kind in STATUS:
+        known = rf"\* - {status}(?: …)?\n     - ``urn:bzz:problem:{kind}``"
+        assert re.search(known, told), (status, kind)
 
 
 # The page ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -300,6 +301,20 @@ async def test_requests_at_once_use_no_more_than_there_is(database: str) -> None
     async with serving(bzz.MongoEngineRestHandler.routes_for(Parcel, rate_limit="25/day")) as client:
         answers = await asyncio.gather(*(client.get("/parcel") for _ in range(100)))
     assert Counter(each.status for each in answers) == {200: 25, 429: 75}
+
+
+def test_what_is_counted_is_described() -> None:
+    api = bzz.Api(rate_limit="4/day")
+    api.add(Parcel)
+    api.add(Letter, rate_limit=None)
+    paths = api.openapi()["paths"]
+    for path, method in (("/parcel", "get"), ("/parcel/{key}", "delete"), ("/batch", "post")):
+        answers = paths[path][method]["responses"]
+        assert answers["429"]["headers"].keys() == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+        assert "violated-policies" in json.dumps(answers["429"]["content"])
+        assert all("RateLimit-Policy" in each["headers"] for each in answers.values())
+    for path, method in (("/letter", "get"), ("/health", "get"), ("/openapi.json", "get")):
+        assert "429" not in paths[path][method]["responses"]
 
 
 # Redis ------------------------------------------------------------------------------------------------------

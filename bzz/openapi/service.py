@@ -77,6 +77,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
         },
         **problems(kinds, catalog, statuses=[415]),
     }
+    allowed = {"204": {"description": "The headers say it.", "headers": {"Allow": HEADERS["Allow"]}}}
     return {
         "post": {
             "operationId": "run_batch",
@@ -93,9 +94,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             "operationId": "options_batch",
             "summary": "Which methods there are",
             "tags": ["service"],
-            "responses": {
-                "204": {"description": "The headers say it.", "headers": {"Allow": HEADERS["Allow"]}}
-            },
+            "responses": limited(allowed, catalog) if terms.limited else allowed,
         },
     }
 
