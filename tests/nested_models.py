@@ -75,3 +75,12 @@ class Box(me.EmbeddedDocument):
 class Shelf(me.Document):
     code = me.StringField(primary_key=True)
     boxes = me.ListField(me.EmbeddedDocumentField(Box))
+
+
+def seed() -> None:
+    """Store a team with two members, an owner and a project, and what is around it."""
+    User(name="ann", age=30).save()
+    User(name="bo", age=40, address=Address(city="Rio")).save()
+    User(name="cy").save()
+    Team(code="t", owner="ann", members=["ann", "bo"], projects=[Project(name="bzz")]).save()
+    Team(code="empty").save()
