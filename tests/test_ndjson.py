@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import mongoengine as me
 import pymongo
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bzz
 from bzz import signals
 from bzz.embedded import EmbeddedMongo
 from bzz.http import upload as uploads
+from bzz.http.upload import Lines
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.server import Limits, Server
 from tests.serving import Answer, Client, serving
@@ -424,6 +428,36 @@ async def test_an_outage_ends_a_stream(database: str) -> None:
         assert rest[0]["status"] == 503
         assert rest[-1]["summary"]["complete"] is False
         assert rest[-1]["summary"]["problem"]["type"] == "urn:bzz:problem:storage-unavailable"
+
+
+async def test_an_outage_at_the_beginning_is_a_problem(database: str) -> None:
+    me.register_connection("nowhere", "x", host="mongodb://127.0.0.1:9", uuidRepresentation="standard")
+
+    class Nowhere(me.Document):
+        name = me.StringField()
+        meta = {"db_alias": "nowhere"}
+
+    api = bzz.Api()
+    api.add(Nowhere, ndjson=True, timeout=0.5)
+    async with serving(api) as client:
+        body = (await post(client, b'{"name": "a"}\n', "/nowhere")).problem(503)
+        assert body["type"] == "urn:bzz:problem:storage-unavailable"
+        (await stream(client, "/nowhere")).problem(503)
+
+
+@given(st.lists(st.binary(max_size=12)), st.lists(st.integers(1, 9), min_size=1))
+def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], cuts: list[int]) -> None:
+    data = b"\n".join(lines)
+    whole = Lines(8)
+    expected = [str(each) for each in [*whole.feed(data), *whole.end()]]
+    parts = Lines(8)
+    found: list[str] = []
+    for size in itertools.cycle(cuts):
+        if not data:
+            break
+        found += map(str, parts.feed(data[:size]))
+        data = data[size:]
+    assert [*found, *map(str, parts.end())] == expected
 
 
 async def test_a_bug_of_a_receiver_is_a_failure_of_its_line(client: Client) -> None:

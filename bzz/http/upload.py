@@ -241,11 +241,14 @@ class Upload(ProblemHandler):
     def _give_up(self, error: Exception) -> None:
         """Answer before the body is complete: nothing of what is still to come could be stored."""
         if not isinstance(error, BzzError):
-            logger.error("%s broke off in the middle", self.request.path, exc_info=error)
+            logger.error("%s broke off", self.request.path, exc_info=error)
         stream: Any = getattr(self.request.connection, "stream", None)
         if hasattr(stream, "linger"):
             stream.linger = True  # the client is still sending, and has to get the answer
-        self._end(complete=False, error=error)
+        if self._headers_written or self._counts["succeeded"]:
+            self._end(complete=False, error=error)
+        else:
+            self._handle_request_exception(error)
 
 
 def _parsed(line: bytes | BodyError) -> Any:
