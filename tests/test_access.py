@@ -184,6 +184,16 @@ async def test_what_cannot_be_set_is_refused_where_it_stands(people: bzz.Api) ->
             assert Person.objects.get().score == 0
 
 
+async def test_a_field_that_does_not_exist_is_said_to_be_unknown(people: bzz.Api) -> None:
+    async with serving(people) as client:
+        refused = await client.post("/person", json=ann(nmae="x"))
+        assert refused.problem(400)["errors"] == [{"pointer": "/nmae", "detail": "unknown field 'nmae'"}]
+        await client.post("/person", json=ann())
+        refused = await client.put("/person/ann", json={"nmae": "x"})
+        assert refused.problem(400)["errors"][0]["detail"] == "unknown field 'nmae'"
+        assert (await client.request("PATCH", "/person/ann", json={"nmae": None})).status == 200
+
+
 async def test_what_a_get_gave_can_be_sent_back(people: bzz.Api) -> None:
     async with serving(people) as client:
         await client.post("/person", json=ann())

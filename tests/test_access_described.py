@@ -165,6 +165,40 @@ def test_classes_and_dynamic_fields_are_cut_too() -> None:
     assert "pin" not in properties(document, schema_of(document, "get", "/loose/{key}", "200"))
 
 
+def test_who_is_refused_is_described() -> None:
+    api = bzz.Api()
+    api.add(Animal, rows={"name": "a"})
+    api.add(Loose, authorize=lambda operation: True)
+    api.add(Owner)
+    paths = api.openapi()["paths"]
+
+    def statuses(path: str) -> dict[str, set[str]]:
+        return {method: {"401", "403"} & each["responses"].keys() for method, each in paths[path].items()}
+
+    both: set[str] = {"401", "403"}
+    assert statuses("/animal") == {"get": set(), "head": set(), "post": {"403"}, "options": set()}
+    assert statuses("/animal/{key}")["patch"] == {"403"}
+    assert statuses("/loose") == {"get": both, "head": both, "post": both, "options": set()}
+    refused = paths["/loose/{key}"]["delete"]["responses"]["401"]
+    assert [*refused["headers"]] == ["WWW-Authenticate"]
+    assert statuses("/owner/{key}/lock")["put"] == set()
+    validate(api.openapi())
+
+
+def test_dynamic_names_that_may_be_set_are_described() -> None:
+    api = bzz.Api()
+    api.add(Loose, writable=["name", "color"])
+    document = api.openapi()
+    create = schema_of(document, "post", "/loose")
+    assert ([*create["properties"]], create["additionalProperties"]) == (["name", "color"], False)
+    patch = document["paths"]["/loose/{key}"]["patch"]["requestBody"]["content"]
+    merge = resolved(document, patch["application/merge-patch+json"]["schema"])
+    assert ([*merge["properties"]], merge["additionalProperties"]) == (["name", "color"], {"type": "null"})
+    whole = bzz.Api()
+    whole.add(Loose, write_only=["pin"])
+    assert schema_of(whole.openapi(), "post", "/loose")["additionalProperties"] is not False
+
+
 async def test_answers_fit_their_schemas(database: str) -> None:
     api = bzz.Api()
     api.add(Owner, **OPTIONS)

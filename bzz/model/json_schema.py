@@ -108,6 +108,14 @@ class Catalog:
         """Return the fields of the object in hand that are described."""
         return schema.fields.items()
 
+    def takes_more(self, schema: Schema) -> bool:
+        """Whether an object may have members that no field describes."""
+        return schema.dynamic
+
+    def more(self, schema: Schema) -> Iterable[str]:
+        """Return the members that no field describes, and that are taken nevertheless."""
+        return ()
+
     def aside(self) -> Catalog:
         """Return a catalog like this one whose definitions nobody sees."""
         return Catalog("#/")
@@ -196,6 +204,7 @@ class Catalog:
             elif form != "update" and is_needed(spec) and self._is_required(spec):
                 required.append(name)
             properties[name] = shown
+        properties |= {name: self.untyped("input") for name in self.more(schema)}
         return self._closed(schema, "input", properties, required)
 
     def _member(self, schema: Schema, spec: FieldSpec, side: Side) -> Json:
@@ -215,7 +224,7 @@ class Catalog:
             shown["required"] = required
         if side == "output":
             return {**shown, "additionalProperties": True} if schema.dynamic else shown
-        if not schema.dynamic:
+        if not self.takes_more(schema):
             return {**shown, "additionalProperties": False}
         names = {"anyOf": [{"enum": [*properties]}, {**_DYNAMIC_NAME, **_hidden(schema)}]}
         return {**shown, "additionalProperties": self.untyped(side), "propertyNames": names}

@@ -67,6 +67,11 @@ class Selection:
         made._take(only, without)
         return made
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that are named, at least in part; none where everything is chosen."""
+        return tuple(sorted(self._only or ()))
+
     def at(self, path: Iterable[str]) -> Selection:
         """Return what is in it at a path of field names."""
         return reduce(Selection.below, path, self)

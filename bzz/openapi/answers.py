@@ -70,6 +70,7 @@ HEADERS: Mapping[str, Json] = {
     "Location": {"description": "The URL of the document.", "schema": {**_TEXT, "format": "uri-reference"}},
     "X-Created-Id": {"description": "The key of the document.", "schema": _TEXT},
     "Allow": {"description": "The methods of this URL.", "schema": _TEXT},
+    "WWW-Authenticate": {"description": "How to say who one is (RFC 9110, 11.6.1).", "schema": _TEXT},
     "Accept-Patch": {"description": "The media types that PATCH takes (RFC 5789).", "schema": _TEXT},
     "Link": {"description": "The pages beside this one (RFC 8288): first, prev, next.", "schema": _TEXT},
     "X-Total-Count": {
@@ -200,6 +201,7 @@ def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
     waits = KEY_KINDS[0] in kinds
     headers = {
         409: ("Retry-After",) if waits else (),
+        401: ("WWW-Authenticate",),
         503: ("Retry-After",),
         412: ("ETag",),
         415: ("Accept-Patch",),

@@ -97,9 +97,16 @@ def _parts(schema: Schema, catalog: Catalog, chosen: Selection, above: tuple[Sch
             if not chosen.below(name).is_none
         },
     }
-    return (
-        parts if schema.dynamic or schema.polymorphic else {**parts, "additionalProperties": {"type": "null"}}
-    )
+    if schema.polymorphic or _takes_more(schema, chosen):
+        return parts
+    if schema.dynamic:
+        parts["properties"] |= {name: {} for name in chosen.names if name not in schema.fields}
+    return {**parts, "additionalProperties": {"type": "null"}}
+
+
+def _takes_more(schema: Schema, chosen: Selection) -> bool:
+    """Tell whether an object may have members that no field describes."""
+    return schema.dynamic and not chosen.below("").is_none  # no field has this name
 
 
 def _mergeable(spec: FieldSpec, catalog: Catalog, chosen: Selection, above: tuple[Schema, ...]) -> Json:
@@ -167,7 +174,7 @@ def _form(schema: Schema, form: Form, catalog: Catalog) -> Json | None:
         made["required"] = required
     if together:
         made["dependentRequired"] = together
-    return made if schema.dynamic else {**made, "additionalProperties": False}
+    return made if _takes_more(schema, chosen) else {**made, "additionalProperties": False}
 
 
 def _or_nothing(spec: FieldSpec, shown: Json) -> Json:

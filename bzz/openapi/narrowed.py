@@ -95,6 +95,18 @@ class _NarrowedCatalog(Catalog):
             if not (self._at.below(name).is_none and self._kept.below(name).is_none):
                 yield name, spec
 
+    def takes_more(self, schema: Schema) -> bool:
+        return schema.dynamic and self._takes_any(self._at)
+
+    def more(self, schema: Schema) -> Iterable[str]:
+        if not schema.dynamic or self._takes_any(self._at):
+            return ()
+        return [name for name in self._at.names if name not in schema.fields]
+
+    @staticmethod
+    def _takes_any(selection: Selection) -> bool:
+        return not selection.below("").is_none  # no field has this name
+
     def _marked(self, form: Form) -> Iterator[tuple[str, str]]:
         """Yield the fields of the document that go only one way, and which."""
         fields = self._fields

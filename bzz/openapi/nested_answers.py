@@ -54,8 +54,9 @@ class Answering:
         found = self._right(method)
         if method in {"POST", "PATCH"} and self.nested.idempotency is not None:
             found = replayable(found)
-        sent = [415] if method in {"POST", "PUT", "PATCH"} else []
-        return found | problems(self._kinds(method), self.catalog, statuses=sent)
+        statuses = {status for each in self.nested.parts for status in each.refusals(method)}
+        statuses |= {415} if method in {"POST", "PUT", "PATCH"} else set()
+        return found | problems(self._kinds(method), self.catalog, statuses=sorted(statuses))
 
     def _kinds(self, method: str) -> list[str]:
         demands = self.demands(method)

@@ -241,6 +241,7 @@ class ResourcePaths:
             takes_many=takes_many,
         )
         statuses = [415] if method in {"POST", "PUT", "PATCH"} else []
+        statuses += [] if method == "OPTIONS" else self.resource.refusals(method)
         if method == "POST" and takes_many:
             statuses.append(413)
         if method == "GET" and not on_item and self.resource.streams:

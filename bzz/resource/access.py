@@ -58,16 +58,22 @@ class FieldAccess:
         if self.is_open:
             return
         if operation.action == "create_instance":
-            refused = [path for path, _ in _named(self.creatable, operation) if path]
+            refused = [path for path, _ in _named(self.creatable, operation) if self._is_field(path)]
             if refused:
                 raise _refusal(refused, _UNSETTABLE)
         elif operation.action == "update_instance":
             named = [(path, given) for path, given in _named(self.changeable, operation, partly=True)]
-            named = [(path, given) for path, given in named if path not in self._keys]
+            named = [each for each in named if each[0] not in self._keys and self._is_field(each[0])]
             unseen = [path for path, given in named if given and self.readable.at(path).is_none]
             if unseen:
                 raise _refusal(unseen, _UNCHANGEABLE)
             operation.frozen = frozenset(path for path, _ in named)
+
+    def _is_field(self, path: tuple[Any, ...]) -> bool:
+        """Tell whether a path may lead to a field; of any other it is said later that there is none."""
+        if not path or self.schema.dynamic or path[0] in self.schema.fields:
+            return True
+        return self.schema.polymorphic and _find(self.schema, str(path[0])) is not None
 
     def check(self, operation: Operation, before: Stored, after: Stored) -> None:
         """Refuse an update that gives another value to a field that cannot be changed and that it named.

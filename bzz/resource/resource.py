@@ -212,6 +212,12 @@ class Resource:
                 raise Veto(403, "This is not allowed.")
         self._documents.fields.admit(operation)
 
+    def refusals(self, method: str) -> list[int]:
+        """Return the statuses of requests that are refused for who sends them, or for where they lead."""
+        if self._authorize:
+            return [401, 403]
+        return [403] if self.rows.is_checked and method in {"POST", "PUT", "PATCH"} else []
+
     async def scope(self, operation: Operation) -> dict[str, Any]:
         """Return the filter of the documents that an operation reaches; every read and write carries it."""
         return dict((await self._documents.scope(operation)).filter)

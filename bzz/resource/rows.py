@@ -112,6 +112,11 @@ class Rows:
         self.is_everything = not (self._choose or self._chosen or self._get_list or self._get_instance)
 
     @property
+    def is_checked(self) -> bool:
+        """Whether a write that leads out of reach is refused."""
+        return bool(self._choose or self._chosen)
+
+    @property
     def is_by_key(self) -> bool:
         """Whether it takes the key of a document to tell whether an operation reaches it."""
         return self._get_instance is not None
