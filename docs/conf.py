@@ -22,6 +22,8 @@ default_role = "code"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# There are two Limits, and bzz.api imports its own late: Sphinx takes the right one, and wonders.
+suppress_warnings = ["ref.python"]
 autodoc_default_options = {"members": True, "show-inheritance": True}
 # Other projects' inventories are on the network, and a build must not need one: only our own names resolve.
 nitpick_ignore_regex = [
@@ -29,6 +31,10 @@ nitpick_ignore_regex = [
     # Names of types that annotations mention, and that are nobody's business outside.
     ("py:.*", r"bzz\.(model|connection|storage|page|documents|updates)\b.*"),
     ("py:.*", r"bzz\.(\w+\.F|registry\.Registry|batch\.directory\.Target)"),
+    ("py:.*", r"bzz\.dispatcher\.(connection|registry)\..*"),
+    ("py:.*", r"bzz\.http\.(gate|lean)\..*"),
+    ("py:.*", r"bzz\.resource\.(access|nested|page|preview|rows)\b.*"),
+    ("py:.*", r"bzz\.batch\.trial"),
 ]
 
 # The examples inside docstrings run with the tests; here run those of the pages.
