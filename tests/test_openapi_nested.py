@@ -208,6 +208,10 @@ async def test_what_an_owner_demands_is_described(documents: None) -> None:
     assert demands("/team/{key}/projects", "post") and demands("/team/{key}/owner", "put")
     assert not demands("/team/{key}/members/{members_key}", "put")
     assert not demands("/team/{key}/projects/{projects_key}", "get")
+    assert demands("/team/{key}/notes/{notes_key}", "delete")
+    parameters = document["paths"]["/team/{key}/notes/{notes_key}"]["put"]["parameters"]
+    pattern = next(each["schema"]["pattern"] for each in parameters if each["name"] == "If-Match")
+    assert re.search(pattern, '"x", W/"y"') and not re.search(pattern, "*")
     async with serving(api) as client:
         checking = Checking(client, document)
         assert (await checking.ask("POST", "/team/t/projects", json={"name": "x"})).status == 428

@@ -21,6 +21,7 @@ from bzz.openapi.narrowed import catalog_below, catalog_of
 from bzz.openapi.nested_answers import Answering
 from bzz.openapi.operations import Identifiers, ResourcePaths
 from bzz.openapi.parameters import (
+    TAGS,
     conditional_headers,
     key_header,
     key_parameter,
@@ -32,6 +33,13 @@ from bzz.resource.nested import names_of, nested_at
 from bzz.resource.nested_reference import MAX_ASSOCIATED
 
 __all__ = ["nested_paths"]
+
+#: Entity tags, and not any state at all.
+_NAMED: Json = {
+    **TAGS,
+    "pattern": TAGS["pattern"].replace(r"\*|", "", 1),
+    "examples": ['"5d41402abc4b2a76b9719d911017c592"'],
+}
 
 
 def nested_paths(
@@ -165,6 +173,8 @@ class _Item(Answering):
         if self.nested.is_list and method in {"GET", "HEAD"}:
             return self._of_list()
         found = conditional_headers(demands_if_match=self.demands(method))
+        if self.by_position and self.demands(method):
+            found[0]["schema"] = _NAMED
         if method not in {"GET", "HEAD"}:
             found.append(prefer_header(method))
         settings = self.nested.idempotency if method in {"POST", "PATCH"} else None

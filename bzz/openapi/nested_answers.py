@@ -41,10 +41,16 @@ class Answering:
         if method in {"GET", "HEAD"}:
             return False
         target = self.nested.target
+        if self.by_position:
+            return True
         if target is not None and not self.associates(method):
             return bool(target.options.require_if_match)
-        by_position = self.property.key is None and not self.nested.is_list and self.property.many
-        return by_position or bool(self.owner.options.require_if_match)
+        return bool(self.owner.options.require_if_match)
+
+    @property
+    def by_position(self) -> bool:
+        """Whether the way there leads through a position in a list."""
+        return any(leg.is_by_position for leg in self.nested.legs)
 
     def answers(self, method: str) -> dict[str, Json]:
         """Return the answers of a method, by status."""
