@@ -26,6 +26,7 @@ from bzz.storage.receipts import Receipts
 from tests.conftest import _forget_collections
 from tests.serving import Answer, Client, serving
 from tests.storage_drivers import FAMILIES, Commands, explicit_client
+from tests.test_batch_atomic import end_transactions
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 JSON_PATCH = "application/json-patch+json"
@@ -616,6 +617,56 @@ async def test_who_lost_the_key_writes_nothing(database: str) -> None:
             refused = await request
         assert refused.problem(409)["type"] == "urn:bzz:problem:idempotency-key-in-use"
         assert (Jar.objects.count(), len(receipts())) == (0, 1)
+
+
+@pytest.fixture
+def commits(mongo_url: str, database: str) -> Iterator[Callable[..., None]]:
+    """Let ``commitTransaction`` fail, for connections whose application has the name of the database."""
+    blocking: Any = pymongo.MongoClient(mongo_url)
+
+    def fail(mode: Any, **data: Any) -> None:
+        only = {"failCommands": ["commitTransaction"], "appName": database, **data}
+        blocking.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": only})
+
+    yield fail
+    blocking.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    end_transactions(blocking, database)
+    blocking.close()
+
+
+@pytest.fixture
+async def named(database: str, mongo_url: str) -> AsyncIterator[Client]:
+    """An application whose connections can be told from others."""
+    async with explicit_client("pymongo", mongo_url, appname=database) as driver:
+        api = make_api(client=driver, idempotency=Idempotency(timeout=1.2, wait=5))
+        async with serving(api) as client:
+            await client.post("/jar", json={"name": "warm"})
+            yield client
+
+
+LOST = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
+COMMITS: dict[str, dict[str, Any]] = {
+    "the answer is lost": {"writeConcernError": LOST, "errorLabels": ["UnknownTransactionCommitResult"]},
+    "the commit is lost": {"closeConnection": True},
+}
+
+
+@pytest.mark.parametrize("how", COMMITS)
+async def test_a_commit_that_nobody_knows_of(named: Client, commits: Callable[..., None], how: str) -> None:
+    told = Told()
+    commits({"times": 1}, **COMMITS[how])
+    first = await send(named, "k")
+    assert first.status == 201
+    is_copy(first, await send(named, "k"))
+    commits("alwaysOn", **COMMITS[how])
+    (await send(named, "k2")).problem(503)
+    commits("off")
+    # Done or not, it is done once.
+    second = await send(named, "k2")
+    assert second.status == 201
+    is_copy(second, await send(named, "k2"))
+    assert told.take().count("post_create_instance") <= 2
+    assert sorted(each.name for each in Jar.objects) == ["a", "a", "warm"]
 
 
 # Without transactions ---------------------------------------------------------------------------------------

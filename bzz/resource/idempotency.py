@@ -202,7 +202,7 @@ class Once:
         """Free the key, unless something may have been written that cannot be rolled back."""
         if self.claimed and (self.seconds is not None or self._refused(error)):
             # Out of reach: the time of the claim will be over some day.
-            with contextlib.suppress(BzzError):
+            with contextlib.suppress(BzzError, TimeoutError):
                 if self.partial:
                     await self.receipts.lapse(self.name, self.token)
                 else:

@@ -27,6 +27,7 @@ from pymongo.errors import PyMongoError
 
 from bzz.errors import DuplicateError
 from bzz.storage.connection import settings_of
+from bzz.storage.limit import TimeLimit
 from bzz.storage.store import Store
 
 __all__ = ["Answer", "Receipt", "Receipts"]
@@ -37,6 +38,10 @@ T = TypeVar("T")
 # keeps documents of up to 16 MiB.
 _LARGE = 16 * 2**10
 _MAX_BODY = 15 * 2**20
+
+# Seconds for giving a claim up. A transaction that MongoDB was lost in may hold it, and somebody waits for an
+# error meanwhile; the time of the claim will be over anyway.
+_LEAVING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +149,14 @@ class Receipts:
     async def release(self, name: str, token: ObjectId) -> None:
         """Give a claim up: nothing was done. What is kept already stays."""
         claimed = {"_id": name, "token": token, "state": "claimed"}
-        await self._run(lambda receipts: receipts.delete_one(claimed))
+        async with TimeLimit(_LEAVING_SECONDS):
+            await self._run(lambda receipts: receipts.delete_one(claimed))
 
     async def lapse(self, name: str, token: ObjectId) -> None:
         """Let the time of a claim be over: parts of the work are done, and the same request may go on."""
-        await self._change({"_id": name, "token": token, "state": "claimed"}, {"$set": {"lease_ms": 0}})
+        claimed = {"_id": name, "token": token, "state": "claimed"}
+        async with TimeLimit(_LEAVING_SECONDS):
+            await self._change(claimed, {"$set": {"lease_ms": 0}})
 
     # The parts of a piece of work ---------------------------------------------------------------------------
 
