@@ -23,7 +23,9 @@ from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.server import Limits, Server
 from tests.serving import Answer, Client, serving
 from tests.streaming import NDJSON, count, downloading, streaming, upload, uploading
-from tests.test_bulk import Commands
+from tests.test_bulk import Commands, swept
+
+__all__ = ["swept"]  # a fixture
 
 # A driver whose server is gone may leave a socket to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -404,6 +406,7 @@ async def test_who_leaves_in_the_middle_keeps_what_was_stored(client: Client) ->
     assert told == ["a"]
 
 
+@pytest.mark.usefixtures("swept")
 async def test_an_outage_ends_a_stream(database: str) -> None:
     with EmbeddedMongo() as server:
         me.connect("lost", alias="lost-stream", host=server.url, uuidRepresentation="standard")
@@ -430,6 +433,7 @@ async def test_an_outage_ends_a_stream(database: str) -> None:
         assert rest[-1]["summary"]["problem"]["type"] == "urn:bzz:problem:storage-unavailable"
 
 
+@pytest.mark.usefixtures("swept")
 async def test_an_outage_at_the_beginning_is_a_problem(database: str) -> None:
     me.register_connection("nowhere", "x", host="mongodb://127.0.0.1:9", uuidRepresentation="standard")
 
