@@ -49,6 +49,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         _name_what_exists(case)
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = f'"{next(_NUMBERS)}"'  # each is for one request
+        if "lenient" in case.headers.get("Prefer", ""):
+            del case.headers["Idempotency-Key"]  # only what is all or nothing can be done once
     tag = (case.headers or {}).get("If-None-Match")
     if tag is not None and not IS_TAGS.fullmatch(tag):
         # In its coverage phase Schemathesis makes headers of letters and digits only, whatever the pattern.
