@@ -30,6 +30,12 @@ class Step(me.Document):
     count = me.IntField(default=0, min_value=0)
 
 
+class Tick(me.Document):
+    """Nothing keeps two of them from being equal."""
+
+    name = me.StringField()
+
+
 class Owner(me.Document):
     name = me.StringField(primary_key=True)
 
@@ -47,7 +53,7 @@ def _nobody_listens() -> Iterator[None]:
 
 def make_api(**options: Any) -> bzz.Api:
     api = bzz.Api(**options)
-    for model in (Step, Owner, Owned):
+    for model in (Step, Tick, Owner, Owned):
         api.add(model)
     return api
 
@@ -243,7 +249,10 @@ async def test_errors_of_receivers_afterwards(client: Client, caplog: pytest.Log
     assert (kept.status, states(kept), kept.headers["Idempotent-Replayed"]) == (200, ["done"], "true")
 
 
-async def test_only_one_of_two_does_each_operation(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_only_one_of_two_does_each_operation(
+    database: str, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
     """One that is slow loses the batch to another, in the middle of it."""
     reached, opened = asyncio.Event(), asyncio.Event()
 
@@ -253,21 +262,22 @@ async def test_only_one_of_two_does_each_operation(database: str, monkeypatch: p
             await opened.wait()
 
     signals.pre_create_instance.connect(hold)
-    plan = [post("a"), post("b"), post("c")]
+    plan = [{"method": "POST", "path": "/tick", "body": {"name": name}} for name in "abc"]
+    more = {"continue_on_error": goes_on}
     async with serving(make_api()) as one, serving(make_api()) as other:
-        slow = asyncio.ensure_future(send(one, "k", *plan))
+        slow = asyncio.ensure_future(send(one, "k", *plan, **more))
         await reached.wait()
         # As in another process: they meet in MongoDB only.
         monkeypatch.setattr("bzz.resource.idempotency._turns", weakref.WeakValueDictionary())
         kept = Step._get_collection().database.bzz_receipts
         kept.update_one({"state": "claimed"}, {"$set": {"lease_ms": 0}})
-        done = await send(other, "k", *plan)
+        done = await send(other, "k", *plan, **more)
         opened.set()
         lost = await slow
         assert states(done) == ["done"] * 3
         assert lost.problem(409)["type"] == "urn:bzz:problem:idempotency-key-in-use"
-        assert (await send(one, "k", *plan)).body == done.body
-    assert names() == ["a", "b", "c"]
+        assert (await send(one, "k", *plan, **more)).body == done.body
+    assert sorted(each.name for each in Tick.objects) == ["a", "b", "c"]
 
 
 async def test_what_cannot_be_in_a_transaction_runs_without(

@@ -97,18 +97,23 @@ class Journal:
             raise
         await unit.complete()
 
-    async def note_failure(self, index: int, entry: Entry) -> None:
+    async def note_failure(self, batch: Batch, index: int, seconds: float) -> None:
         """Keep the entry of an operation that failed, when the plan goes on without it."""
-        await self._record(index, entry)
 
-    async def _record(self, index: int, entry: Entry, session: Any = None) -> None:
+        async def work(session: Any) -> None:
+            await self.once.begin(session)
+            await self._record(index, batch.entries[index], session)
+
+        await batch.plan[0].resource.store.run_in_transaction(work, seconds)
+
+    async def _record(self, index: int, entry: Entry, session: Any) -> None:
         told = orjson.dumps(await describe(index, entry))
+        await self.once.hold(session)
         try:
             await self.once.receipts.record(self.once.parts, index, told, session)
         except DuplicateError as error:
-            raise IdempotencyKeyInUseError(
-                "Another request with this Idempotency-Key took the batch over.", 1.0
-            ) from error
+            # A commit that nobody knew of: what is kept is what is stored. The next request sees it.
+            raise IdempotencyKeyInUseError("The batch broke off; send it again.", 1.0) from error
         entry.told = told
         self.once.partial = True
 

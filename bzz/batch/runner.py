@@ -199,7 +199,7 @@ class Batch:
                 if not await self.goes_on(error):
                     raise
                 if self.journal is not None and self.journal.together and entry.told is None:
-                    await self.journal.note_failure(index, entry)
+                    await self.journal.note_failure(self, index, max(1.0, self.ends - time.monotonic()))
 
     async def _run_one(self, index: int, entry: Entry) -> None:
         left = self.ends - time.monotonic()

@@ -159,6 +159,11 @@ class Once:
         self.claimed = True
         self._session = None if session is None else session.session_id
 
+    async def hold(self, session: Any) -> None:
+        """Make the transaction of a part of the work depend on the claim, which somebody may have taken."""
+        if not await self.receipts.hold(self.name, self.token, session):
+            raise self._lost()
+
     async def keep(self, answer: Answer, session: Any = None) -> None:
         """Keep the answer; raises what ends the transaction if the claim was lost to somebody else."""
         try:

@@ -135,6 +135,12 @@ class Receipts:
         changed = {"$set": {"session": session.session_id}}
         return await self._change({"_id": name, "token": token, "state": "claimed"}, changed)
 
+    async def hold(self, name: str, token: ObjectId, session: Any) -> bool:
+        """Let the transaction of the session commit only if the claim is not lost; False if it is already."""
+        return await self._change(
+            {"_id": name, "token": token, "state": "claimed"}, {"$inc": {"parts": 1}}, session
+        )
+
     async def keep(self, name: str, token: ObjectId, answer: Answer, session: Any = None) -> bool:
         """Keep the answer, in the transaction of the session; False if the claim was lost.
 
@@ -160,7 +166,7 @@ class Receipts:
 
     # The parts of a piece of work ---------------------------------------------------------------------------
 
-    async def record(self, name: str, position: int, part: bytes, session: Any = None) -> None:
+    async def record(self, name: str, position: int, part: bytes, session: Any) -> None:
         """Keep the answer of one part of the work; raises DuplicateError if there is one already."""
         answer = _packed(Answer(200, body=part))
         document = {"_id": _part(name, position), "answer": answer, "expires": self._expiry()}
