@@ -282,7 +282,9 @@ def _of_kind(kind: str, schema: dict[str, Any], defs: dict[str, Any], depth: int
         if "prefixItems" in schema:
             return st.tuples(*(instances(each, defs, depth + 1) for each in schema["prefixItems"])).map(list)
         items = st.deferred(lambda: instances(schema["items"], defs, depth + 1))
-        return st.lists(items, min_size=schema.get("minItems", 0), max_size=min(schema.get("maxItems", 2), 20))
+        return st.lists(
+            items, min_size=schema.get("minItems", 0), max_size=min(schema.get("maxItems", 2), 20)
+        )
     if kind == "string":
         return _strings(schema)
     if kind == "integer":

@@ -130,9 +130,7 @@ class Resource:
     def _is_silent(self, operation: Operation) -> bool:
         """Tell whether nobody at all would hear that an operation succeeded."""
         return (
-            self.hooks.is_quiet
-            and operation.nested is None
-            and not self._is_heard(_AFTER[operation.action])
+            self.hooks.is_quiet and operation.nested is None and not self._is_heard(_AFTER[operation.action])
         )
 
     @operating

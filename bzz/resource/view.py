@@ -57,7 +57,7 @@ class View:
         return typed.dump([self.encode(each) for each in items])
 
     def encode(self, stored: Stored) -> Any:
-        """Return what is shown of a document, for :func:`bzz.model.dump`; blocks where the model writes it."""
+        """Return what is shown of a document, for :func:`bzz.model.dump`; blocks where the model shows it."""
         if not self.is_own:
             return self.cut(stored, typed.encode_parts(self.schema, stored))
         return self.cut(stored, typed.encode_plain(typed.from_stored(self.schema, stored).to_dict()))
