@@ -179,6 +179,13 @@ async def test_tags_in_headers_are_described_as_they_are_read(client: Client) ->
     assert pattern.startswith("^(") and pattern.endswith(")$")
 
 
+async def test_a_patch_without_operations_is_one_below_a_document_too(client: Client) -> None:
+    for path in ("/country/AA", "/country/AA/currency"):
+        answer = await client.request("PATCH", path, body=b"[]", content_type="application/json-patch+json")
+        assert answer.status == 200
+        assert answer.json == (await client.get(path)).json
+
+
 async def test_what_is_needed_has_no_delete(client: Client) -> None:
     await client.post("/city", json=CITY)
     refused = await client.delete("/city/1/country")

@@ -40,7 +40,9 @@ class _Writing(Work):
 
     def terms(self) -> Any:
         """Return what the client sent in the terms of the owner."""
-        return wrap(self.leg, self.outer.data or {}, self.outer.data_kind)
+        data, kind = self.outer.data, self.outer.data_kind
+        # A form without fields is an empty list as well, and as a patch that is one that does nothing.
+        return wrap(self.leg, data if data or kind == "json_patch" else {}, kind)
 
     async def write(self) -> Outcome:
         """Let the owner do it; errors speak of what the client sent."""
