@@ -117,7 +117,7 @@ def test_same_address_is_not_the_same_sender() -> None:
             assert not found.matches(successor)
             return
         del successor
-    pytest.skip("the address was not used again")
+    pytest.fail("the address was not used again")
 
 
 def test_address_is_no_number() -> None:
