@@ -52,7 +52,7 @@ def _no_module(wanted: str, missing: str) -> str:
 
 def _no_name(found: Any, module_name: str, name: str) -> str:
     names = [each for each in vars(found) if not each.startswith("_")] if hasattr(found, "__dict__") else []
-    served = [each for each in names if hasattr(vars(found)[each], "application")]
+    served = [each for each in names if callable(getattr(vars(found)[each], "application", None))]
     close = difflib.get_close_matches(name, names, n=1) or served[:1]
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"The module {module_name!r} was imported, and has nothing named {name!r}.{hint}"

@@ -15,7 +15,7 @@ from bzz.signals import ALL
 
 OPERATIONS = ["get_list", "get_instance", "create_instance", "update_instance", "delete_instance"]
 
-BATCH_OPTIONS = ("handler", "atomic", "continue_on_error", "switches", "**options")
+BATCH_OPTIONS = ("handler", "atomic", "continue_on_error", "dry_run", "switches", "**options")
 PAYLOADS = {
     "pre_get_list": {"arguments", "handler"},
     "post_get_list": {"items", "handler"},

@@ -177,7 +177,8 @@ def application_of(app: Any) -> tornado.web.Application:
     """Make a Tornado application of what can be served; a TypeError says why something cannot."""
     if isinstance(app, tornado.web.Application):
         return app
-    if hasattr(app, "application"):
+    # A module may have a part of this name.
+    if callable(getattr(app, "application", None)):
         return application_of(app.application())
     if isinstance(app, (list, tuple)):
         return Application(list(app), default_handler_class=ProblemHandler)
