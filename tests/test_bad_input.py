@@ -40,7 +40,10 @@ class Loose(me.DynamicDocument):
 
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
-    routes = [*MongoEngineRestHandler.routes_for(Thing, max_bulk=0), *MongoEngineRestHandler.routes_for(Loose)]
+    routes = [
+        *MongoEngineRestHandler.routes_for(Thing, max_bulk=0),
+        *MongoEngineRestHandler.routes_for(Loose),
+    ]
     async with serving(routes) as client:
         yield client
         assert Thing.objects.count() == 0
