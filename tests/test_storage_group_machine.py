@@ -196,7 +196,7 @@ class Grouping(RuleBasedStateMachine):
             while lanes._tasks:
                 await asyncio.gather(*lanes._tasks)
             writes = store._current().writes
-            assert (writes._together, writes._alone, lanes._groups) == ({}, {}, {})
+            assert (writes._writers, lanes._groups) == ({}, {})
             assert not lanes._under_way
         # What was cancelled may still be on its way to the server: it is done when this is.
         client = self.store.driver().client

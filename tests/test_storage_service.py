@@ -149,7 +149,7 @@ async def _nothing_leaks(store: Any, tasks: int, sockets: int) -> None:
     else:
         names = [repr(each) for each in asyncio.all_tasks()]
         pytest.fail(f"{_sockets()} sockets after {sockets}, tasks: {names}")
-    assert (writes._together, writes._alone) == ({}, {})
+    assert writes._writers == {}
     # Sessions that are in use are in nobody's pool: all came back, and no transaction is left open.
     client = current.driver.client
     operations = await client.admin.aggregate([{"$currentOp": {"idleSessions": True}}])

@@ -16,7 +16,7 @@ Source: https://www.mongodb.com/docs/manual/core/transactions/ and its page on p
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +45,11 @@ _FEWEST = 4
 _NEVER = frozenset({20, 263})
 # After a transaction that failed, so many groups go one by one; twice as many after each further one.
 _MOST_PAUSED = 64
+# How many single commands are under way at most, and how many of them for one document. PyMongo's pool has
+# room for 100, and a crowd that waits there and is cancelled can leave its lock taken for good; and of many
+# commands that change one document, MongoDB spends most of its time on their conflicts.
+_MOST_ALONE = 64
+_MOST_OF_ONE = 8
 
 
 class _Write(NamedTuple):
@@ -66,12 +71,43 @@ class _ApartError(Exception):
     """The changes do not go through together; nothing is stored."""
 
 
+class _Writers:
+    """Who changes one document now: several alone, or one together with other documents; and who waits.
+
+    ``coming`` are those who were told that it is their turn and did not run since.
+    """
+
+    __slots__ = ("alone", "coming", "together", "waiting")
+
+    def __init__(self) -> None:
+        self.alone = 0
+        self.coming = 0
+        self.together = False
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody changes it or is about to."""
+        return not (self.together or self.alone or self.coming)
+
+    @property
+    def may_come(self) -> bool:
+        """Whether one more may change it now."""
+        return not self.together and self.alone + self.coming < _MOST_OF_ONE
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may change it now without overtaking anybody."""
+        return not self.waiting and self.may_come
+
+
 class WriteGrouper:
     """Change documents by ``_id`` and return what each change replaced: what waits together goes together.
 
     At most two commands or transactions are under way, see :mod:`bzz.storage.lanes`. Changes of one document
     never share a transaction and never meet in two: while a transaction has a document, whoever else wants to
-    change it waits for its end and then goes alone, as MongoDB puts single commands in order at least cost.
+    change it waits for its end. A few single commands may change one document at the same time, as MongoDB
+    puts them in order; more than that wait for their turn here.
     """
 
     def __init__(
@@ -84,8 +120,8 @@ class WriteGrouper:
         self._options = options
         self._seconds = seconds
         self._lanes: Lanes[_Write] = Lanes(self._send, driver, seconds)
-        self._together: dict[Any, asyncio.Future[None]] = {}
-        self._alone: Counter[Any] = Counter()
+        self._writers: dict[Any, _Writers] = {}
+        self._gate = asyncio.Semaphore(_MOST_ALONE)
         self._possible = True
         self._paused = 0
         self._pause = 1
@@ -102,39 +138,55 @@ class WriteGrouper:
         key = write.key
         if type(key) not in KEY_TYPES or not self._possible:
             return await self._single(write)
-        held = self._together.get(key)
-        if held is not None:
-            return await self._after(held, write)
-        if self._lanes.free or key in self._alone or not self._driver.has_transactions:
-            return await self._lanes.straight(self._tracked(write))
-        done = self._together[key] = asyncio.get_running_loop().create_future()
-        try:
-            before: Stored | None = await self._lanes.together(None, write)
-        finally:
-            del self._together[key]
-            done.set_result(None)
-        return before
+        writers = self._writers.get(key)
+        if writers is None:
+            writers = self._writers[key] = _Writers()
+        elif not writers.has_room:
+            return await self._in_turn(write, writers)
+        return await self._go(write, writers)
 
-    async def _after(self, held: asyncio.Future[None], write: _Write) -> Stored | None:
+    async def _in_turn(self, write: _Write, writers: _Writers) -> Stored | None:
         try:
             async with TimeLimit(self._seconds):
-                await asyncio.wait({held})
-                return await self._lanes.straight(self._tracked(write))
+                turn = asyncio.get_running_loop().create_future()
+                writers.waiting.append(turn)
+                try:
+                    await turn
+                finally:
+                    if turn.done() and not turn.cancelled():
+                        writers.coming -= 1
+                        if (task := asyncio.current_task()) is not None and task.cancelling():
+                            self._pass_on(write.key, writers)
+                return await self._go(write, writers)
         except TimeoutError as error:
             if isinstance(error, BzzError):
                 raise
             raise too_late(self._driver.sees_a_server) from error
 
-    async def _tracked(self, write: _Write) -> Stored | None:
-        key = write.key
-        self._alone[key] = self._alone.get(key, 0) + 1
+    async def _go(self, write: _Write, writers: _Writers) -> Stored | None:
+        together = not self._lanes.free and writers.is_idle and self._driver.has_transactions
+        writers.together = writers.together or together
+        writers.alone += not together
         try:
-            return await self._single(write)
+            if together:
+                before: Stored | None = await self._lanes.together(None, write)
+                return before
+            return await self._lanes.straight(self._single(write))
         finally:
-            if self._alone[key] == 1:
-                del self._alone[key]
+            if together:
+                writers.together = False
             else:
-                self._alone[key] -= 1
+                writers.alone -= 1
+            self._pass_on(write.key, writers)
+
+    def _pass_on(self, key: Any, writers: _Writers) -> None:
+        while writers.waiting and writers.may_come:
+            turn = writers.waiting.popleft()
+            if not turn.done():
+                writers.coming += 1
+                turn.set_result(None)
+        if writers.is_idle and not writers.waiting and self._writers.get(key) is writers:
+            del self._writers[key]
 
     async def _single(self, write: _Write) -> Stored | None:
         def call(collection: Any) -> Awaitable[Stored | None]:
@@ -147,6 +199,18 @@ class WriteGrouper:
             )
             return update
 
+        if not self._gate.locked():
+            async with self._gate:
+                return await self._called(call)
+        try:
+            async with TimeLimit(self._seconds), self._gate:
+                return await self._called(call)
+        except TimeoutError as error:
+            if isinstance(error, BzzError):
+                raise
+            raise too_late(self._driver.sees_a_server) from error
+
+    async def _called(self, call: Callable[[Any], Awaitable[Stored | None]]) -> Stored | None:
         before: Stored | None = await self._run(call)
         return before
 
@@ -238,7 +302,7 @@ class WriteGrouper:
         if request.answer.done():
             return
         try:
-            request.settle(await self._tracked(request.item))
+            request.settle(await self._single(request.item))
         except Exception as error:
             request.settle(error)
 
