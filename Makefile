@@ -18,8 +18,8 @@ BENCH ?=
 PORT ?= 8888
 # How many times harder `make torture` makes the tests.
 TORTURE ?= 10
-# How many processes the tests run in, each with a MongoDB of its own: one for each processor, and no more than 4.
-PROCESSES ?= auto --maxprocesses=4
+# How many processes the tests run in, each with a MongoDB of its own. Most tests wait for something half of the time.
+PROCESSES ?= 4
 # More arguments for pytest, e.g. make test PYTEST_ARGS="-k diff -x"
 PYTEST_ARGS ?=
 
@@ -67,7 +67,7 @@ test: lint types imports ## run the quick checks, then all tests; coverage below
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --cov --cov-fail-under=0 --cov-report= $(QUEUES) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term \
-		-n $(PROCESSES) --dist loadfile tests $(QUEUES:%=--ignore=%) $(PYTEST_ARGS)
+		-n $(PROCESSES) --dist worksteal tests $(QUEUES:%=--ignore=%) $(PYTEST_ARGS)
 
 .PHONY: torture
 torture: $(STAMP) ## run the same tests with TORTURE (10) times the load
