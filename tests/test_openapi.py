@@ -544,7 +544,7 @@ def test_what_belongs_to_no_resource_is_as_described(served: Served) -> None:
 
 #: What a server refuses for reasons that JSON Schema has no words for.
 UNSAYABLE = re.compile(
-    "|".join(["more digits|34 digits", "does not exist", r"not a valid \$", "Another .* has"])
+    "|".join(["more digits|34 digits", "does not exist", r"not a valid \$", "Another .* has", "NUL"])
 )
 
 
@@ -570,7 +570,7 @@ def test_what_fits_the_schema_of_a_body_is_taken(served: Served, data: st.DataOb
         key = str(Person(name="x").save().id) if "{key}" in template else None
         answer = served.ask(method, template, key, json=body, content_type=kind)
         if answer.status == 400:
-            for each in answer.json["errors"]:
+            for each in answer.json.get("errors", [answer.json]):
                 assert UNSAYABLE.search(each["detail"]), (each, body)
         else:
             assert answer.status in {200, 201, 409}, (answer, body)
