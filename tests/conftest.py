@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -17,10 +17,20 @@ from mongoengine.base.common import _document_registry
 
 from bzz import signals
 from bzz.embedded import EmbeddedMongo
+from tests.stalled import ended_after
 
 # How long an example takes says something about the machine, and nothing about the property.
 settings.register_profile("bzz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bzz")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a test that its timeout cannot end cost its process, and not the whole run."""
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else item.config.getoption("timeout") or item.config.getini("timeout")
+    with ended_after(2 * float(limit), item.nodeid):
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="module")

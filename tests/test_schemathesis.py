@@ -30,6 +30,8 @@ SEED = os.environ.get("BZZ_SEED", "1")
 #: One case for each operation, phase by phase, takes 10 seconds; the coverage phase alone has 10 000.
 PHASES = "examples,fuzzing,stateful" if TORTURE == 1 else "examples,coverage,fuzzing,stateful"
 EXAMPLES = 6 if TORTURE == 1 else 40 * TORTURE
+#: Seconds. The quick run takes a tenth of it.
+LIMIT = 400 if TORTURE == 1 else 720 * TORTURE
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def atlas(mongo_url: str) -> Iterator[str]:
             client.drop_database(database)
 
 
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(LIMIT + 20)
 def test_the_atlas_is_as_it_is_described(mongo_url: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with atlas(mongo_url) as url:
@@ -70,6 +72,7 @@ def test_the_atlas_is_as_it_is_described(mongo_url: str, tmp_path: Path) -> None
             capture_output=True,
             text=True,
             check=False,
+            timeout=LIMIT,
         )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads(report.read_text())
