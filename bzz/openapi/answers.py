@@ -10,11 +10,14 @@ import orjson
 
 from bzz.http import problem
 from bzz.http.problem_handler import STATUS
+from bzz.model.json_example import NONE
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 
 __all__ = [
     "HEADERS",
+    "allowed",
+    "bodiless",
     "content",
     "kind_schema",
     "kinds_for",
@@ -22,6 +25,7 @@ __all__ = [
     "plain_problem",
     "problems",
     "replayable",
+    "response",
 ]
 
 _POINTERS: Json = {
@@ -166,7 +170,7 @@ def problems(kinds: Iterable[str], catalog: Catalog, *, statuses: Iterable[int] 
     known = {kind: status for _error, status, kind in STATUS}
     for kind in kinds:
         by_status.setdefault(known[kind], []).append(kind)
-    found = {str(status): _answer(status, by_status[status], catalog) for status in sorted(by_status)}
+    found = {str(status): _problem(status, by_status[status], catalog) for status in sorted(by_status)}
     found["default"] = {
         "description": "A receiver of a signal refused the operation, or something went wrong inside.",
         "content": {problem.CONTENT_TYPE: {"schema": plain_problem(catalog)}},
@@ -191,13 +195,12 @@ def plain_problem(catalog: Catalog) -> Json:
     return catalog.refer("problem", "Problem", _BASE)
 
 
-def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
+def _problem(status: int, kinds: list[str], catalog: Catalog) -> Json:
     shown = [kind_schema(kind, catalog) for kind in kinds] or [plain_problem(catalog)]
     examples = {kind: {"value": _example(status, kind)} for kind in kinds}
     media: Json = {"schema": shown[0] if len(shown) == 1 else {"anyOf": shown}}
     if examples:
         media["examples"] = examples
-    answer: Json = {"description": HTTPStatus(status).phrase, "content": {problem.CONTENT_TYPE: media}}
     waits = KEY_KINDS[0] in kinds
     headers = {
         409: ("Retry-After",) if waits else (),
@@ -206,9 +209,7 @@ def _answer(status: int, kinds: list[str], catalog: Catalog) -> Json:
         412: ("ETag",),
         415: ("Accept-Patch",),
     }.get(status, ())
-    if headers:
-        answer["headers"] = {name: HEADERS[name] for name in headers}
-    return answer
+    return response(HTTPStatus(status).phrase, headers, {problem.CONTENT_TYPE: media})
 
 
 def kind_schema(kind: str, catalog: Catalog) -> Json:
@@ -237,6 +238,28 @@ def _example(status: int, kind: str) -> Any:
     return orjson.loads(problem.problem(status, kind=kind, **members))
 
 
+def response(description: str, headers: Iterable[str] = (), body: Json | None = None) -> Json:
+    """Return an answer with these of :data:`HEADERS`; ``body`` is its ``content``, if it has any."""
+    told: dict[str, Any] = {"headers": {name: HEADERS[name] for name in headers}, "content": body}
+    return {"description": description, **{name: each for name, each in told.items() if each}}
+
+
+def allowed(methods: Iterable[str]) -> dict[str, Json]:
+    """Return the answer to OPTIONS of a URL that has these methods."""
+    return {
+        "204": response("The headers say it.", ["Allow", *(["Accept-Patch"] if "PATCH" in methods else [])])
+    }
+
+
+def bodiless(answers: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the answers to HEAD: those to GET, none with a body, whatever its status."""
+    return {
+        status: {name: each for name, each in shown.items() if name != "content"}
+        for status, shown in answers.items()
+    }
+
+
 def content(schema: Json, example: Any = None, *, media_type: str = "application/json") -> Json:
     """Return the ``content`` of a body of one media type, with an example if there is one."""
-    return {media_type: {"schema": schema, **({} if example is None else {"example": example})}}
+    shown = {} if example is None or example is NONE else {"example": example}
+    return {media_type: {"schema": schema, **shown}}

@@ -53,7 +53,7 @@ def write_content(schema: Schema, form: Form, catalog: Catalog) -> Json:
     made = example(shown, catalog, every=form != "update")
     if form == "update":
         made = _one_field(shown, catalog)
-    found = content(shown, None if made is NONE else made)
+    found = content(shown, made)
     members = _form(schema, form, catalog)
     if members is not None:
         found[FORM_TYPE] = {

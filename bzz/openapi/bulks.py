@@ -11,7 +11,7 @@ from bzz.model.json_diff import diff_schema
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
 from bzz.model.query.parameters import RESERVED
-from bzz.openapi.answers import HEADERS, content, plain_problem
+from bzz.openapi.answers import content, plain_problem, response
 from bzz.openapi.previews import unmade
 
 __all__ = [
@@ -69,19 +69,10 @@ def bulk_content(schema: Schema, method: str, catalog: Catalog) -> Json:
 
 def bulk_answers(schema: Schema, method: str, catalog: Catalog) -> dict[str, Json]:
     """Return what a change of all that matches is answered with when it is carried out."""
-    headers = {"Preference-Applied": HEADERS["Preference-Applied"]}
-    body = bulk_content(schema, method, catalog)
+    headers, body = ["Preference-Applied"], bulk_content(schema, method, catalog)
     return {
-        "200": {
-            "description": "What became of every document that matches.",
-            "headers": headers,
-            "content": body,
-        },
-        "207": {
-            "description": "The same; some failed (`handling=lenient`).",
-            "headers": headers,
-            "content": body,
-        },
+        "200": response("What became of every document that matches.", headers, body),
+        "207": response("The same; some failed (`handling=lenient`).", headers, body),
     }
 
 

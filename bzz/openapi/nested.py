@@ -15,7 +15,7 @@ from bzz.model import FieldSpec, Property, Schema
 from bzz.model.json_example import NONE, example
 from bzz.model.json_forms import Json, form
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import content, limited
+from bzz.openapi.answers import bodiless, content, limited
 from bzz.openapi.bodies import FORM_TYPE, patch_content, write_content
 from bzz.openapi.narrowed import catalog_below, catalog_of
 from bzz.openapi.nested_answers import Answering
@@ -138,9 +138,7 @@ class _Item(Answering):
         answers = self.answers(method)
         if self._limited:
             answers = limited(answers, self.catalog)
-        if method == "HEAD":
-            answers = {at: {k: v for k, v in each.items() if k != "content"} for at, each in answers.items()}
-        return {**shown, "responses": answers}
+        return {**shown, "responses": bodiless(answers) if method == "HEAD" else answers}
 
     def _wanted(self, method: str) -> str:
         verb = "list" if self.nested.is_list and method == "GET" else self._verb(method)
@@ -194,8 +192,7 @@ class _Item(Answering):
         if method == "POST":
             if schema.polymorphic:
                 shown = self.catalog.embedded(schema, "input")
-                made = example(shown, self.catalog)
-                return content(shown, None if made is NONE else made)
+                return content(shown, example(shown, self.catalog))
             return write_content(schema, "create", self.catalog)
         if method == "PUT":
             options = self.nested.options

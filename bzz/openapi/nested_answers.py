@@ -5,10 +5,10 @@ from __future__ import annotations
 from bzz.http.problem_handler import STATUS
 from bzz.model import Property
 from bzz.model.json_diff import diff_schema
-from bzz.model.json_example import NONE, example
+from bzz.model.json_example import example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, problems, replayable
+from bzz.openapi.answers import allowed, content, kinds_for, problems, replayable, response
 from bzz.openapi.parts import part_schema
 from bzz.resource import Resource
 from bzz.resource.nested import NestedResource
@@ -55,8 +55,7 @@ class Answering:
     def answers(self, method: str) -> dict[str, Json]:
         """Return the answers of a method, by status."""
         if method == "OPTIONS":
-            names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods else [])]
-            return {"204": _answer("The headers say it.", names)} | problems(["missing"], self.catalog)
+            return allowed(self.methods) | problems(["missing"], self.catalog)
         found = self._right(method)
         if method in {"POST", "PATCH"} and self.nested.idempotency is not None:
             found = replayable(found)
@@ -81,14 +80,13 @@ class Answering:
 
     def _document(self) -> Json:
         shown = self.catalog.document(self.property.schema, "output")
-        made = example(shown, self.catalog)
-        return content(shown, None if made is NONE or made is None else made)
+        return content(shown, example(shown, self.catalog))
 
     def _right(self, method: str) -> dict[str, Json]:
         """Return the answers where all went well."""
         if method in {"GET", "HEAD"}:
             return self._read()
-        dry = _answer(
+        dry = response(
             "What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], self._preview()
         )
         if method == "DELETE":
@@ -100,18 +98,18 @@ class Answering:
             shapes.insert(1, {"type": "array", "items": media["schema"]})
         shown = {"application/json": {**media, "schema": {"anyOf": shapes}}}
         headers = ["ETag", "Preference-Applied"]
-        least = _answer("It is done, and `Prefer: return=minimal` asked for no more.", headers)
+        least = response("It is done, and `Prefer: return=minimal` asked for no more.", headers)
         words = "As it is now; with `Prefer: dry-run` what would happen, and no `ETag`."
         if method != "POST":
-            return {"200": _answer(words, headers, shown), "204": least}
+            return {"200": response(words, headers, shown), "204": least}
         made = {"application/json": {**media, "schema": {"anyOf": shapes[:-1]}}}
         key = [] if self.nested.is_only else ["X-Created-Id"]
-        created = _answer("It is stored.", ["Location", *key, *headers], made)
+        created = response("It is stored.", ["Location", *key, *headers], made)
         if not self.associates(method):
             return {"200": dry, "201": created}
         words = f"It was there already. {words}"
         least["headers"] = created["headers"]
-        return {"200": _answer(words, ["Location", *key, *headers], shown), "201": created, "204": least}
+        return {"200": response(words, ["Location", *key, *headers], shown), "201": created, "204": least}
 
     def _read(self) -> dict[str, Json]:
         target, schema = self.nested.target, self.property.schema
@@ -122,15 +120,15 @@ class Answering:
                     schema, target.options, self.catalog, of_list=False
                 )
             return {
-                "200": _answer("It.", ["ETag"], shown),
-                "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
+                "200": response("It.", ["ETag"], shown),
+                "304": response("It is in a state that `If-None-Match` names.", ["ETag"]),
             }
         items = self.catalog.document(schema, "output")
         if target is not None:
             items = part_schema(schema, target.options, self.catalog)
         page = content({"type": "array", "items": items})
         headers = ["Link", *(["X-Total-Count"] if target is not None else [])]
-        return {"200": _answer("One page.", headers, page)}
+        return {"200": response("One page.", headers, page)}
 
     def _preview(self) -> Json:
         members: dict[str, Json] = {
@@ -148,10 +146,3 @@ class Answering:
         kind = "reference" if self.nested.target is not None else "embedded"
         name = f"{self.owner.schema.name}PartPreview"
         return content(self._whole.refer((self.owner.schema, "preview below", kind), name, shown))
-
-
-def _answer(description: str, headers: list[str], content: Json | None = None) -> Json:
-    shown: Json = {"description": description}
-    if headers:
-        shown["headers"] = {name: HEADERS[name] for name in headers}
-    return shown if content is None else {**shown, "content": content}

@@ -9,10 +9,20 @@ from typing import Any
 
 from bzz.http import request
 from bzz.http.gate import Gate
-from bzz.model.json_example import NONE, example
+from bzz.model.json_example import example
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kind_schema, kinds_for, limited, problems, replayable
+from bzz.openapi.answers import (
+    allowed,
+    bodiless,
+    content,
+    kind_schema,
+    kinds_for,
+    limited,
+    problems,
+    replayable,
+    response,
+)
 from bzz.openapi.bodies import patch_content, write_content
 from bzz.openapi.bulks import (
     also_items,
@@ -157,11 +167,7 @@ class ResourcePaths:
         answers = self._answers(method, on_item)
         if self.limited:
             answers = limited(answers, self.catalog)
-        if method == "HEAD":  # its answers have no body, whatever their status
-            answers = {
-                status: {k: v for k, v in each.items() if k != "content"} for status, each in answers.items()
-            }
-        shown["responses"] = answers
+        shown["responses"] = bodiless(answers) if method == "HEAD" else answers
         return shown
 
     def _parameters(self, method: str, on_item: bool) -> list[Json]:
@@ -262,15 +268,13 @@ class ResourcePaths:
             ("DELETE", True): lambda: {**self._previewed(method), "204": {"description": "It is gone."}},
         }.get((method, on_item))
         if method == "OPTIONS":
-            names = ["Allow", *(["Accept-Patch"] if "PATCH" in self.methods(on_item=on_item) else [])]
-            return {"204": _answer("The headers say it.", names)} | refused
+            return allowed(self.methods(on_item=on_item)) | refused
         answers = made() if made is not None else {}
         return (replayable(answers) if takes_key else answers) | refused
 
     def _document(self) -> Json:
         shown = self.catalog.document(self.schema, "output")
-        made = example(shown, self.catalog)
-        return content(shown, None if made is NONE or made is None else made)
+        return content(shown, example(shown, self.catalog))
 
     def _page(self) -> dict[str, Json]:
         whole = self._document()["application/json"]
@@ -278,15 +282,15 @@ class ResourcePaths:
         page = content({"type": "array", "items": items}, [whole["example"]] if "example" in whole else None)
         if self.resource.streams:
             page |= streamed("Each line is the JSON of one document; there are no pages.", ["{}"])
-        return {"200": _answer("One page.", ["Link", "X-Total-Count"], page)}
+        return {"200": response("One page.", ["Link", "X-Total-Count"], page)}
 
     def _created(self) -> dict[str, Json]:
         headers = ["Location", "X-Created-Id", "ETag", "Preference-Applied"]
-        answer = _answer(
+        created = response(
             "It is stored. With `Prefer: return=minimal` there is no body.", headers, self._document()
         )
         links = self._links()
-        found = {**self._previewed("POST"), "201": {**answer, "links": links} if links else answer}
+        found = {**self._previewed("POST"), "201": {**created, "links": links} if links else created}
         if self._takes_many:
             found = with_many(found, self.schema, self.catalog)
         if self.resource.streams:
@@ -299,7 +303,7 @@ class ResourcePaths:
     def _previewed(self, method: str) -> dict[str, Json]:
         shown = content(preview_schema(self.schema, method, self.catalog))
         return {
-            "200": _answer("What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], shown)
+            "200": response("What would happen: only with `Prefer: dry-run`.", ["Preference-Applied"], shown)
         }
 
     def _links(self) -> Json:
@@ -318,8 +322,8 @@ class ResourcePaths:
         parts = part_schema(self.schema, self.resource.options, self.catalog, of_list=False)
         shown["application/json"]["schema"] = parts
         return {
-            "200": _answer("The document, or what `fields` and `expand` ask for.", ["ETag"], shown),
-            "304": _answer("It is in a state that `If-None-Match` names.", ["ETag"]),
+            "200": response("The document, or what `fields` and `expand` ask for.", ["ETag"], shown),
+            "304": response("It is in a state that `If-None-Match` names.", ["ETag"]),
         }
 
     def _changed(self, method: str) -> dict[str, Json]:
@@ -329,13 +333,6 @@ class ResourcePaths:
         media["schema"] = {"anyOf": [media["schema"], preview_schema(self.schema, method, self.catalog)]}
         words = "The document as it is now; with `Prefer: dry-run` what would happen, and no `ETag`."
         return {
-            "200": _answer(words, headers, shown),
-            "204": _answer("It is changed, and `Prefer: return=minimal` asked for no more.", headers),
+            "200": response(words, headers, shown),
+            "204": response("It is changed, and `Prefer: return=minimal` asked for no more.", headers),
         }
-
-
-def _answer(description: str, headers: list[str], content: Json | None = None) -> Json:
-    shown: Json = {"description": description}
-    if headers:
-        shown["headers"] = {name: HEADERS[name] for name in headers}
-    return shown if content is None else {**shown, "content": content}

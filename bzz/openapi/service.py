@@ -9,7 +9,16 @@ from bzz.batch.directory import METHODS
 from bzz.batch.plan import RESERVED
 from bzz.model.json_forms import Json
 from bzz.model.json_schema import Catalog
-from bzz.openapi.answers import HEADERS, content, kinds_for, limited, plain_problem, problems
+from bzz.openapi.answers import (
+    allowed,
+    bodiless,
+    content,
+    kinds_for,
+    limited,
+    plain_problem,
+    problems,
+    response,
+)
 from bzz.openapi.parameters import key_header, prefer_header
 from bzz.openapi.planned import planned_operation
 from bzz.resource.idempotency import Idempotency
@@ -70,14 +79,14 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
         )
     )
     answers: dict[str, Json] = {
-        "200": {
-            "description": "The plan came to its end, whatever its operations were answered.",
-            "headers": {name: HEADERS[name] for name in _headers(terms)},
-            "content": content(catalog.refer("report", "BatchReport", _report(catalog))),
-        },
+        "200": response(
+            "The plan came to its end, whatever its operations were answered.",
+            _headers(terms),
+            content(catalog.refer("report", "BatchReport", _report(catalog))),
+        ),
         **problems(kinds, catalog, statuses=[415]),
     }
-    allowed = {"204": {"description": "The headers say it.", "headers": {"Allow": HEADERS["Allow"]}}}
+    options = allowed(["POST"])
     return {
         "post": {
             "operationId": "run_batch",
@@ -94,7 +103,7 @@ def batch_path(terms: BatchTerms, catalog: Catalog, *, like: str | None) -> Json
             "operationId": "options_batch",
             "summary": "Which methods there are",
             "tags": ["service"],
-            "responses": limited(allowed, catalog) if terms.limited else allowed,
+            "responses": limited(options, catalog) if terms.limited else options,
         },
     }
 
@@ -153,7 +162,7 @@ def _report(catalog: Catalog) -> Json:
 def probe_path(name: str, summary: str, alive: str, catalog: Catalog, *, can_fail: bool) -> Json:
     """Return the path item of health or readiness."""
     shown = {"type": "object", "properties": {"status": {"const": alive}}, "required": ["status"]}
-    answers: Json = {"200": {"description": "Yes.", "content": content(shown, {"status": alive})}}
+    answers: Json = {"200": response("Yes.", body=content(shown, {"status": alive}))}
     if can_fail:
         answers |= {"503": problems([], catalog, statuses=[503])["503"]}
     return _read(name, summary, answers, catalog)
@@ -162,8 +171,8 @@ def probe_path(name: str, summary: str, alive: str, catalog: Catalog, *, can_fai
 def self_path(catalog: Catalog) -> Json:
     """Return the path item of the description."""
     answers = {
-        "200": {"description": "An OpenAPI 3.1 document.", "content": content({"type": "object"})},
-        "304": {"description": "It is the one that `If-None-Match` names."},
+        "200": response("An OpenAPI 3.1 document.", body=content({"type": "object"})),
+        "304": response("It is the one that `If-None-Match` names."),
     }
     return _read("openapi", "This description", answers, catalog)
 
@@ -171,12 +180,8 @@ def self_path(catalog: Catalog) -> Json:
 def _read(name: str, summary: str, answers: Json, catalog: Catalog) -> Json:
     """Return the path item of something that is only read; a body that is broken is refused all the same."""
     answers = {**answers, "400": problems([], catalog, statuses=[400])["400"]}
-    bare = {
-        status: {member: each for member, each in answer.items() if member != "content"}
-        for status, answer in answers.items()
-    }
     shown = {"summary": summary, "tags": ["service"]}
     return {
         "get": {"operationId": name, **shown, "responses": answers},
-        "head": {"operationId": f"head_{name}", **shown, "responses": bare},
+        "head": {"operationId": f"head_{name}", **shown, "responses": bodiless(answers)},
     }

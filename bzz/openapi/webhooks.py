@@ -44,7 +44,7 @@ def _operation(signal: str, paths: ResourcePaths, catalog: Catalog, identifiers:
             "who forwards it over HTTP sends this."
         ),
         "tags": [paths.resource.name],
-        "requestBody": {"required": True, "content": content(body, None if made is NONE else made)},
+        "requestBody": {"required": True, "content": content(body, made)},
         "responses": {"2XX": {"description": "It was heard. Nothing can be undone any more."}},
     }
 
