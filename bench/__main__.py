@@ -105,7 +105,7 @@ def compare(
         click.secho(each, err=True, fg="red")
     if publish:
         results.write(RESULTS / "comparison.json")
-        publish_comparison(results)
+        publish_comparison()
 
 
 @main.command()
@@ -132,24 +132,26 @@ def growth(rounds: int, seconds: float, documents: list[str], publish: bool) -> 
     show(growth_sheets(found))
     if publish:
         found.write(RESULTS / "growth.json")
-        publish_growth(found)
+        publish_growth()
 
 
 @main.command()
 def tables() -> None:
     """Write the tables and the plot of the documentation again, from bench/results."""
-    publish_comparison(Results.read(RESULTS / "comparison.json"))
-    publish_growth(Growth.read(RESULTS / "growth.json"))
+    publish_comparison()
+    publish_growth()
 
 
-def publish_comparison(results: Results) -> None:
+# From what was kept, which is rounded: the pages must not change when they are written again.
+def publish_comparison() -> None:
+    results = Results.read(RESULTS / "comparison.json")
     write_rst(results, DOCS / "performance-comparison.inc")
     connections = results.connections()
     draw(results, PLOTTED if PLOTTED in connections else connections[0], DOCS / "performance.svg")
 
 
-def publish_growth(found: Growth) -> None:
-    write_growth(found, DOCS / "performance-growth.inc")
+def publish_growth() -> None:
+    write_growth(Growth.read(RESULTS / "growth.json"), DOCS / "performance-growth.inc")
 
 
 def show(tables: Iterator[Sheet]) -> None:
