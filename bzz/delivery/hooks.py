@@ -111,10 +111,10 @@ class Hooks:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody listens in this circle or around it; those of bzz.signals apart."""
+        """Whether nobody in this circle or around it listens to how operations run, whatever they do."""
         circle: Hooks | None = self
         while circle is not None:
-            if circle._signals and any(each.receivers for each in circle._signals.values()):
+            if any(event in RUN_EVENTS and each.receivers for event, each in circle._signals.items()):
                 return False
             circle = circle.outer
         return True
