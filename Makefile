@@ -71,7 +71,7 @@ test: lint types imports ## run the quick checks, then all tests; coverage below
 
 .PHONY: torture
 torture: $(STAMP) ## run the same tests with TORTURE (10) times the load
-	BZZ_TORTURE=$(TORTURE) $(BIN)/python -m pytest --timeout=1800 $(PYTEST_ARGS)
+	BZZ_TORTURE=$(TORTURE) $(BIN)/python -m pytest --timeout=1800 --session-timeout=86400 $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## look for mistakes and for formatting that is not ours (ruff)

@@ -17,20 +17,41 @@ from mongoengine.base.common import _document_registry
 
 from bzz import signals
 from bzz.embedded import EmbeddedMongo
-from tests.stalled import ended_after
+from tests import stalled
 
 # How long an example takes says something about the machine, and nothing about the property.
 settings.register_profile("bzz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bzz")
 
+#: Seconds for which what has taken too long may go on, before its process is ended.
+PATIENCE = 60.0
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let a test that its timeout cannot end cost its process, and not the whole run."""
-    marker = item.get_closest_marker("timeout")
-    limit = marker.args[0] if marker else item.config.getoption("timeout") or item.config.getini("timeout")
-    with ended_after(2 * float(limit), item.nodeid):
+    marker, given = item.get_closest_marker("timeout"), item.config.getoption("timeout")
+    limit = float(marker.args[0] if marker else item.config.getini("timeout") if given is None else given)
+    if not limit:
         return (yield)
+    with stalled.ended_after(limit + PATIENCE, item.nodeid):
+        return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a run end by itself whatever keeps its processes: pytest-timeout looks between tests only."""
+    stalled.speak_here()
+    given = config.getoption("session_timeout")
+    limit = float((config.getini("session_timeout") if given is None else given) or 0)
+    if limit and not hasattr(
+        config, "workerinput"
+    ):  # the processes of xdist end with the one that started them
+        stalled.end_after(limit + 2 * PATIENCE, "The run of all tests")
+
+
+def pytest_enter_pdb() -> None:
+    """Leave alone what is debugged."""
+    stalled.debugged = True
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,7 +112,7 @@ def _forget_collections(model: type) -> None:
 
 
 @pytest.fixture(autouse=True)
-def receivers() -> Iterator[None]:
+def _own_receivers() -> Iterator[None]:
     """Each test finds the named signals as the modules left them, whatever the one before has reset."""
     before = {signal: signal.receivers for signal in signals.ALL}
     yield
