@@ -8,7 +8,6 @@ problem (RFC 9457) and ends the connection, because the rest of the request is n
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "raw_refusal"]
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGITS = re.compile(r"[0-9]+")
 _LONGEST_STREAM = 10**17
 
@@ -63,11 +61,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.start_line = cast(httputil.RequestStartLine, start_line)
         self.started = time.monotonic()
         self.stream.overflow = _BAD_CHUNK
-        if "X-Request-Id" in headers and _REQUEST_ID.fullmatch(headers["X-Request-Id"]):
-            self.request_id = headers["X-Request-Id"]
-        else:
-            self.request_id = os.urandom(8).hex()
         front = self.front
+        self.request_id = front.request_id(headers.get("X-Request-Id"))
         if front.log is not None:
             self.remote = str(self.connection.context)
         front.waiting.pop(self.server_conn, None)
@@ -267,6 +262,7 @@ class Answer(httputil.HTTPConnection):
         """Give the socket away, to a WebSocket for example; this request is over for us."""
         self.status = 101
         self.exchange.done()
+        self.exchange.stream.take = None
         return self.connection.detach()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import re
 import socket
 import sys
@@ -10,13 +12,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import cast
 
+import tornado.routing
+import tornado.web
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import UnsatisfiableReadError
 
 from bzz.server.access import AccessLog, Entry
+from bzz.server.brief import Brief, Request
 from bzz.server.exchange import Exchange, raw_refusal
+from bzz.server.heads import Heads, Message
 from bzz.server.limits import Limits
 from bzz.server.stream import ClientStream, readable
 
@@ -58,6 +64,11 @@ class Front(HTTPServer):
         self.draining = False
         self.waiting: dict[object, Exchange] = {}
         self.clients: set[object] = set()
+        self.sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sent.set_result(None)
+        self._heads = Heads(limits.max_header_size, limits.max_body_size)
+        self._router = _plain(application)
+        self._ids = ""
         self._overflow = raw_refusal(
             431, f"The headers are larger than {limits.max_header_size} bytes.", "headers-too-large"
         )
@@ -78,7 +89,41 @@ class Front(HTTPServer):
             stream.close()  # the client knows: its last answer said so
         else:
             self.waiting[server_conn] = exchange
+            if self._router is not None:
+                stream.take = functools.partial(self._take, exchange, self._router)
         return exchange
+
+    def _take(self, waiting: Exchange, router: tornado.web.Application, data: bytes) -> bool:
+        """Have a request answered that needs nothing of Tornado's connection; return whether it is one."""
+        message = self._heads.read(data)
+        if message is None or self.draining or self.in_flight >= self.limits.max_in_flight:
+            return False
+        brief = Brief(waiting, message)
+        context = brief.context
+        if self.xheaders:
+            context._apply_xheaders(brief.request_headers)
+        try:
+            delegate = self._delegate(router, brief, message)
+            if delegate is None:
+                return False
+            brief.run(delegate, message)
+        finally:
+            if self.xheaders:
+                context._unapply_xheaders()
+        return True
+
+    def _delegate(
+        self, router: tornado.web.Application, brief: Brief, message: Message
+    ) -> httputil.HTTPMessageDelegate | None:
+        try:
+            query = message.start_line.path.partition("?")[2]
+            request = Request(brief, message, self._heads.arguments(query))
+            delegate = router.find_handler(request)
+        except Exception:
+            return None  # Tornado meets it too, and can say so
+        brief.remote = request.remote_ip or ""
+        # A body that is taken in parts is worked on while it arrives, or before.
+        return None if getattr(delegate, "stream_request_body", True) else delegate
 
     def hand_on(self, server_conn: object, answer: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """Let the application have a request that is within the limits."""
@@ -91,6 +136,15 @@ class Front(HTTPServer):
         exchange = self.waiting.pop(server_conn, None)
         if exchange and self.log and isinstance(exchange.stream.error, UnsatisfiableReadError):
             self.log(Entry("-", "-", str(exchange.connection.context), "-", 431, 0, 0.0))
+
+    def request_id(self, given: str | None) -> str:
+        """Return the id that a client gave its request, if it is a decent one, or a new one."""
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        if not self._ids:
+            self._ids = os.urandom(256).hex()  # asking the system costs more than the bytes
+        found, self._ids = self._ids[:16], self._ids[16:]
+        return found
 
     def is_probe(self, path: str) -> bool:
         """Whether this URL is one of those who watch the server."""
@@ -132,3 +186,14 @@ class Front(HTTPServer):
         while True:
             await asyncio.sleep(min(5.0, self.limits.idle_timeout / 4))
             self.close_stalled()
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _plain(application: object) -> tornado.web.Application | None:
+    """Return an application that requests reach in the way of Tornado's own."""
+    if not isinstance(application, tornado.web.Application):
+        return None
+    usual = type(application).start_request is tornado.routing.Router.start_request
+    return application if usual else None

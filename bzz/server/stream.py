@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+from tornado.log import gen_log
 
 __all__ = ["ClientStream", "readable"]
 
@@ -37,6 +39,9 @@ class ClientStream(IOStream):
     sends more than a read allows (headers over their limit, a chunk size without an end), where Tornado only
     hangs up. ``received`` counts the bytes since the last request ended; ``progress`` is when bytes were
     last taken by the client's side (monotonic seconds).
+
+    ``take`` is called with what has arrived while Tornado waits for a request, and returns whether it has
+    taken it. Whoever takes a request calls :meth:`set_aside` first and :meth:`resume` when it is answered.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -48,6 +53,9 @@ class ClientStream(IOStream):
         self.overflow = b""
         self.received = 0
         self.progress = time.monotonic()
+        self.take: Callable[[bytes], bool] | None = None
+        self._is_busy = False
+        self._ahead: bytes | OSError | None = None
 
     def set_nodelay(self, value: bool) -> None:
         """Leave it on: Tornado would turn it on and off with each answer, and writes answers in one piece."""
@@ -58,10 +66,13 @@ class ClientStream(IOStream):
         What gives less than was asked for leaves nothing behind. Tornado asks once more nevertheless, before
         it waits; that is answered without asking the system.
         """
-        if self._is_drained:
+        if self._ahead is not None:
+            size: int | None = self._give_ahead(buf)
+        elif self._is_drained:
             self._is_drained = False
             return None
-        size = super().read_from_fd(buf)
+        else:
+            size = super().read_from_fd(buf)
         if size:
             self.received += size
             self._is_drained = size < READ_BYTES
@@ -75,7 +86,11 @@ class ClientStream(IOStream):
         as what came too early is little.
         """
         self._is_drained = False
-        if (
+        if self._is_busy:
+            self._handle_early(fd, events)
+        elif events == IOLoop.READ and self._is_at_head() and self._taken():
+            return
+        elif (
             events == IOLoop.READ
             and self._read_buffer_size < READ_BYTES
             and not (self.reading() or self.closed())
@@ -83,6 +98,124 @@ class ClientStream(IOStream):
             self._handle_read()
         else:
             super()._handle_events(fd, events)
+
+    # requests that are taken, past Tornado
+
+    def _is_at_head(self) -> bool:
+        """Whether Tornado waits for a request that may be taken, and nothing of it has come."""
+        return (
+            self.take is not None
+            and self._read_regex is not None
+            and not self._read_buffer_size
+            and not self._closed
+        )
+
+    def _taken(self) -> bool:
+        """Read, and offer it; what is not taken is read by Tornado as if nothing had happened."""
+        try:
+            data: bytes | OSError = self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            data = error
+        if data and isinstance(data, bytes) and self.take is not None and self.take(data):
+            return True
+        self._ahead = data
+        return False
+
+    def _give_ahead(self, buf: bytearray | memoryview) -> int:
+        data, self._ahead = self._ahead, None
+        if isinstance(data, OSError):
+            raise data
+        assert data is not None
+        buf[: len(data)] = data
+        return len(data)
+
+    def set_aside(self, rest: bytes) -> None:
+        """Keep what a client sends from now on, beginning with ``rest``."""
+        self._is_busy = True
+        if rest:
+            self._read_buffer += rest
+            self._read_buffer_size += len(rest)
+
+    def resume(self, wait: Callable[[], None]) -> None:
+        """Go on with what was kept, in another turn of the loop, or call ``wait`` and wait for more."""
+        if self._read_buffer_size:
+            asyncio.get_running_loop().call_soon(self._go_on, wait)
+        elif not self._closed:
+            self._is_busy = False
+            self.received = 0
+            wait()
+            self._add_io_state(IOLoop.READ)
+
+    def _go_on(self, wait: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        self._is_busy = False
+        self.received = self._read_buffer_size
+        wait()
+        data = bytes(self._read_buffer)
+        self._read_buffer.clear()
+        self._read_buffer_size = 0
+        if self.take is not None and self.take(data):
+            return
+        self._read_buffer += data
+        self._read_buffer_size = len(data)
+        try:
+            self._try_inline_read()
+        except UnsatisfiableReadError as error:  # as read_until_regex does it
+            gen_log.info("Unsatisfiable read, closing connection: %s", error)
+            self.close(exc_info=error)
+        except OSError as error:  # it is closed by then; Tornado's reading has to know
+            self.close(exc_info=error)
+
+    def _handle_early(self, fd: Any, events: int) -> None:
+        """Take what comes before the answer, as Tornado does when nobody reads."""
+        reading = self._read_future, self._read_regex, self._read_max_bytes
+        self._read_future = self._read_regex = self._read_max_bytes = None
+        try:
+            if self._read_buffer_size >= READ_BYTES:
+                super()._handle_events(fd, events & ~IOLoop.READ)  # which stops to watch for more
+            elif events == IOLoop.READ and not self._closed:
+                self._handle_read()
+            else:
+                super()._handle_events(fd, events)
+        finally:
+            self._read_future, self._read_regex, self._read_max_bytes = reading
+            if self._closed:
+                self._end_reading()
+
+    def _end_reading(self) -> None:
+        """Let Tornado know that the stream was closed: it works on what is complete, then it ends."""
+        with contextlib.suppress(UnsatisfiableReadError):
+            position = self._find_read_pos()
+            if position is not None:
+                self._read_from_buffer(position)
+        self.close()
+
+    def release(self) -> None:
+        """End the wait for a request: the stream belongs to somebody else."""
+        self.take = None
+        self._is_busy = False
+        future, self._read_future, self._read_regex, self._read_max_bytes = (
+            self._read_future,
+            None,
+            None,
+            None,
+        )
+        if future is not None and not future.done():
+            future.set_exception(StreamClosedError())
+
+    def send(self, data: bytes) -> asyncio.Future[None] | None:
+        """Write; None when the system has taken all of it, else what Tornado's ``write`` returns."""
+        if self._write_buffer or self._closed:
+            return self.write(data)
+        try:
+            size = self.socket.send(data)
+        except OSError:  # Tornado meets it as well, and says so its own way
+            return self.write(data)
+        self.progress = time.monotonic()
+        return None if size == len(data) else self.write(data[size:])
 
     def write_to_fd(self, data: memoryview) -> int:
         """Write, and remember when."""
