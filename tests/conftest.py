@@ -54,6 +54,22 @@ def pytest_enter_pdb() -> None:
     stalled.debugged = True
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _unhurried() -> None:
+    """Wait longer than a server does where a test sets no limit: a busy machine is not what it is about."""
+    from bzz.resource.operation import Options  # noqa: PLC0415 - the tests of lower rooms run without it
+    from bzz.storage import Store  # noqa: PLC0415
+
+    _default(Store, timeout=40.0)
+    _default(Options, timeout=40.0, retry_seconds=60.0, bulk_timeout=90.0)
+
+
+def _default(kind: type, **values: float) -> None:
+    defaults = kind.__init__.__kwdefaults__  # type: ignore[misc]
+    assert values.keys() <= defaults.keys()
+    defaults.update(values)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _own_models(request: pytest.FixtureRequest) -> None:
     """Let mongoengine, which finds models by their names, find those of the module whose tests run now."""

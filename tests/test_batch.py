@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import mongoengine
@@ -32,13 +32,6 @@ class Secret(mongoengine.Document):
 
 
 BATCH_SIGNALS = (signals.batch_started, signals.batch_failed, signals.batch_finished)
-
-
-@pytest.fixture(autouse=True)
-def _nobody_listens() -> Iterator[None]:
-    yield
-    for signal in signals.ALL:
-        signal.reset()
 
 
 @pytest.fixture

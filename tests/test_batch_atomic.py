@@ -63,13 +63,6 @@ class Elsewhere(mongoengine.Document):
     meta = {"db_alias": "elsewhere"}
 
 
-@pytest.fixture(autouse=True)
-def _nobody_listens() -> Iterator[None]:
-    yield
-    for signal in signals.ALL:
-        signal.reset()
-
-
 @pytest.fixture
 def api(database: str) -> bzz.Api:
     api = bzz.Api()

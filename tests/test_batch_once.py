@@ -44,13 +44,6 @@ class Owned(me.Document):
     owner = me.ReferenceField(Owner, reverse_delete_rule=me.CASCADE)
 
 
-@pytest.fixture(autouse=True)
-def _nobody_listens() -> Iterator[None]:
-    yield
-    for signal in signals.ALL:
-        signal.reset()
-
-
 def make_api(**options: Any) -> bzz.Api:
     api = bzz.Api(**options)
     for model in (Step, Tick, Owner, Owned):

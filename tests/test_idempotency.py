@@ -69,13 +69,6 @@ class Order(me.Document):
 MODELS = (Jar, Sealed, Logged, Order)
 
 
-@pytest.fixture(autouse=True)
-def _nobody_listens() -> Iterator[None]:
-    yield
-    for signal in signals.ALL:
-        signal.reset()
-
-
 def make_api(**options: Any) -> bzz.Api:
     api = bzz.Api(**options)
     for model in MODELS:
