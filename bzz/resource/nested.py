@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bzz.errors import ExitEarly
 from bzz.model import Change, Stored
 from bzz.model.json_schema import takes_null
 from bzz.resource.etag import form_of
@@ -38,6 +36,8 @@ class NestedResource(Resource):
     the resource of what is referred to, None for embedded documents. ``created`` is the key of what an
     operation has created in a list.
     """
+
+    is_nested = True
 
     def __init__(self, legs: tuple[Leg, ...]) -> None:
         leg = legs[-1]
@@ -115,20 +115,8 @@ class NestedResource(Resource):
 
     # The life of an operation -------------------------------------------------------------------------------
 
-    async def run(self, operation: Operation) -> Outcome:
-        """Run it with all that belongs to it, in the circles of the resource that does it."""
-        try:
-            await self.start(operation)
-            outcome = await self.perform(operation)
-        except BaseException:
-            await self.fail(operation)
-            raise
-        with contextlib.suppress(ExitEarly):
-            await self.complete(operation, outcome)
-        return outcome
-
     async def start(self, operation: Operation) -> None:
-        """Announce it, as the operation that it is on a plain resource."""
+        """Announce it, as the operation that it is on a plain resource, in the circles of that one."""
         work = self._work(operation)
         await work.resource.start(work.inner)
 

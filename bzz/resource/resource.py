@@ -43,11 +43,12 @@ class Resource:
     """A model that can be reached: its schema, its store, its options and who hears of it.
 
     ``takes_many``: an array creates as many documents as it has items. ``streams``: lists and what is created
-    may be NDJSON. ``is_only``: it has one document at most, without a key. ``path`` is where it is, if not at
-    its name.
+    may be NDJSON. ``is_only``: it has one document at most, without a key. ``is_nested``: others announce its
+    operations, see :mod:`bzz.resource.nested`. ``path`` is where it is, if not at its name.
     """
 
     is_only = False
+    is_nested = False
     path: str | None = None
 
     takes_many = False
@@ -113,7 +114,7 @@ class Resource:
         Raises what the operation raised, unchanged: any of :mod:`bzz.errors`, or what a receiver raised.
         """
         try:
-            if self.hooks.is_quiet:
+            if self.hooks.is_quiet and not self.is_nested:
                 operation.resource = self
             else:
                 await self.start(operation)
