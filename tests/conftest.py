@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
@@ -68,6 +69,14 @@ def _default(kind: type, **values: float) -> None:
     defaults = kind.__init__.__kwdefaults__  # type: ignore[misc]
     assert values.keys() <= defaults.keys()
     defaults.update(values)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _swept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect what a module leaves that ignores warnings about it, before another one is blamed."""
+    yield
+    if any(each.name == "filterwarnings" for each in request.node.iter_markers()):
+        gc.collect()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 from motor.motor_asyncio import AsyncIOMotorClient
 from motor.motor_tornado import MotorClient
 from pymongo import AsyncMongoClient, monitoring
+
+from bzz.storage.driver import Driver
 
 KINDS = {"pymongo": AsyncMongoClient, "motor-asyncio": AsyncIOMotorClient, "motor-tornado": MotorClient}
 DRIVERS = ["derived", *KINDS]
@@ -18,7 +22,7 @@ FAMILIES = ["derived", "motor-asyncio"]
 
 @asynccontextmanager
 async def explicit_client(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
-    """A client of this kind, None for the one that bzz derives; closed at the end."""
+    """A client of this kind, None for the one that bzz derives; closed at the end, within seconds."""
     if kind == "derived":
         yield None
         return
@@ -26,9 +30,7 @@ async def explicit_client(kind: str, url: str, **options: Any) -> AsyncIterator[
     try:
         yield client
     finally:
-        closing = client.close()
-        if closing is not None:
-            await closing
+        await Driver(client).close()
 
 
 class Commands(monitoring.CommandListener):
@@ -49,3 +51,23 @@ class Commands(monitoring.CommandListener):
     def take(self) -> list[tuple[str, dict[str, Any]]]:
         sent, self.sent = self.sent, []
         return sent
+
+
+async def everything_arrived(client: Any, application: str) -> None:
+    """Wait until the server is done with what came from connections that are closed here.
+
+    Who cancels a command closes its connection, and the server may not have read the command by then. It
+    keeps its end of the connection until it has carried out all that it was sent.
+    """
+    connections = [
+        {"$currentOp": {"allUsers": True, "idleConnections": True}},
+        {"$match": {"appName": application, "client": {"$exists": True}}},
+    ]
+    asked = {"aggregate": 1, "pipeline": connections, "cursor": {"batchSize": 10_000}}
+    async with asyncio.timeout(60):
+        while True:
+            ours = {each.laddr.port for each in psutil.Process().net_connections("tcp")}
+            found = (await client.admin.command(asked))["cursor"]["firstBatch"]
+            if all(int(each["client"].rpartition(":")[2]) in ours for each in found):
+                return
+            await asyncio.sleep(0.01)

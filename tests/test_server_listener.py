@@ -19,7 +19,7 @@ from bzz.server.stream import ClientStream
 @pytest.fixture
 def client() -> Iterator[socket.socket]:
     with socket.socket() as found:
-        found.settimeout(10)
+        found.settimeout(60)
         yield found
 
 
@@ -65,7 +65,7 @@ async def test_without_file_descriptors_clients_wait_and_the_loop_does_not_spin(
         try:
             client.setblocking(False)
             await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", server.port))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while "cannot accept" not in caplog.text:
                     await asyncio.sleep(0.01)
         finally:

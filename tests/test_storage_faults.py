@@ -25,9 +25,10 @@ from tests.storage_drivers import DRIVERS, explicit_client
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 LIMIT = 0.8
-# The event loop of a busy machine may be late; the limit itself is the loop's.
-SLACK = 5.0  # seconds that a busy machine may add; without a limit it would be 30
-BACK_WITHIN = 15.0
+#: Seconds that a busy machine may add to a limit; without one it would be 30.
+SLACK = 15.0
+#: Seconds until a server that came back has to be used again, by who waits for so long.
+BACK_WITHIN = 90.0
 
 
 class Entry(mongoengine.Document):
@@ -48,6 +49,9 @@ async def store(request: pytest.FixtureRequest, server: EmbeddedMongo) -> AsyncI
     async with explicit_client(request.param, url, heartbeatFrequencyMS=500) as client:
         yield Store(Entry, client=client, timeout=LIMIT)
         await close_clients()
+    # A frozen server carries out later what it was sent, a transaction that nobody knows of among it: MongoDB
+    # would keep its locks for a minute and a half, and the database could not be dropped.
+    blocking.admin.command("killAllSessions", [])
     blocking.drop_database(name)
     mongoengine.disconnect_all()
 
@@ -95,12 +99,13 @@ class Pulse:
 
 
 async def until_served(store: Store) -> None:
+    patient = Store(store.model, client=store._client, timeout=10)
     ends = time.monotonic() + BACK_WITHIN
     while True:
-        results, _ = await outcomes(store)
+        results, _ = await outcomes(patient)
         if not any(isinstance(each, BaseException) for each in results):
             return
-        assert time.monotonic() < ends, results
+        assert time.monotonic() < ends, f"it was not served again: {results}"
 
 
 async def test_a_server_that_hangs(store: Store, server: EmbeddedMongo) -> None:
@@ -152,8 +157,8 @@ async def test_a_client_of_a_dead_server_is_closed_within_seconds(tmp_path: Path
 
     with EmbeddedMongo(data=tmp_path) as server:
         mongoengine.register_connection("brief", "x", host=server.url, uuidRepresentation="standard")
+        await Store(Brief, timeout=30).ping()
         store = Store(Brief, timeout=LIMIT)
-        await store.ping()
         os.kill(server.pid, signal.SIGKILL)
         started = time.monotonic()
         with pytest.raises(StorageUnavailableError):

@@ -296,7 +296,7 @@ async def test_a_commit_that_is_stored_and_not_acknowledged(watched: Watched) ->
 
 async def test_a_commit_that_nobody_knows_of_is_not_done_again(watched: Watched) -> None:
     await fill(40)
-    hurried = Store(Stock, client=watched.client, timeout=1.0)
+    hurried = Store(Stock, client=watched.client, timeout=2.0)
     await watched.fail("commitTransaction", 0, closeConnection=True)
     try:
         calls = (count_up(hurried, n) for n in range(40))
@@ -365,7 +365,6 @@ async def test_cancelled_changes_leave_the_others_alone(watched: Watched) -> Non
     await asyncio.gather(*tasks, return_exceptions=True)
     while store._current().writes._lanes._tasks:
         await asyncio.gather(*store._current().writes._lanes._tasks)
-    await asyncio.sleep(0.05)  # what was on its way to the server is there
     counts = {key: each["n"] for key, each in stored().items()}
     befores: dict[int, list[int]] = {key: [] for key in range(keys)}
     for task in tasks:
@@ -377,7 +376,8 @@ async def test_cancelled_changes_leave_the_others_alone(watched: Watched) -> Non
         assert len(seen) <= counts[key]
         assert all(n < counts[key] for n in seen)
     assert sum(map(len, befores.values())) >= count - len(dropped)
-    assert await count_up(store, 1) == {"_id": 1, "n": counts[1]}
+    # What was cancelled on its way to the server may be done later, and more than once it is not.
+    assert counts[1] <= (await count_up(store, 1))["n"] <= counts[1] + len(dropped)
     nothing_is_left(store)
 
 

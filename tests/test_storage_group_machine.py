@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from bzz.errors import DuplicateError, StorageTimeoutError, StorageUnavailableError
 from bzz.storage import Store, close_clients
+from tests.storage_drivers import everything_arrived
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 KEYS = range(8)
@@ -200,6 +201,7 @@ class Grouping(RuleBasedStateMachine):
             assert not lanes._under_way
         # What was cancelled may still be on its way to the server: it is done when this is.
         client = self.store.driver().client
+        await everything_arrived(client, self.name)
         while await self._operations(client):
             await asyncio.sleep(0.002)
 
