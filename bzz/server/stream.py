@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import socket
 import time
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class ClientStream(IOStream):
         self.take: Callable[[bytes], bool] | None = None
         self._is_busy = False
         self._ahead: bytes | OSError | None = None
+        self._context = contextvars.copy_context()
 
     def set_nodelay(self, value: bool) -> None:
         """Leave it on: Tornado would turn it on and off with each answer, and writes answers in one piece."""
@@ -88,40 +90,59 @@ class ClientStream(IOStream):
         self._is_drained = False
         if self._is_busy:
             self._handle_early(fd, events)
-        elif events == IOLoop.READ and self._is_at_head() and self._taken():
-            return
         elif (
             events == IOLoop.READ
             and self._read_buffer_size < READ_BYTES
             and not (self.reading() or self.closed())
         ):
             self._handle_read()
-        else:
+        elif (
+            events != IOLoop.READ or self._read_buffer_size or not self._is_at_head() or not self._is_taken()
+        ):
             super()._handle_events(fd, events)
 
     # requests that are taken, past Tornado
 
     def _is_at_head(self) -> bool:
-        """Whether Tornado waits for a request that may be taken, and nothing of it has come."""
-        return (
-            self.take is not None
-            and self._read_regex is not None
-            and not self._read_buffer_size
-            and not self._closed
-        )
+        """Whether Tornado waits for a request that may be taken."""
+        return self.take is not None and self._read_regex is not None and not self._closed
 
-    def _taken(self) -> bool:
-        """Read, and offer it; what is not taken is read by Tornado as if nothing had happened."""
+    def _is_taken(self) -> bool:
+        """Read, and say whether Tornado need not know; else it reads the same as if nothing had happened."""
         try:
-            data: bytes | OSError = self.socket.recv(READ_BYTES)
+            data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return True
         except OSError as error:
-            data = error
-        if data and isinstance(data, bytes) and self.take is not None and self.take(data):
+            self._ahead = error
+            return False
+        if data and self.take is not None and self.take(data):
             return True
         self._ahead = data
         return False
+
+    def _is_kept_taken(self) -> bool:
+        """Offer what came before the last answer."""
+        data = bytes(self._read_buffer)
+        self._read_buffer.clear()
+        self._read_buffer_size = 0
+        if self.take is not None and self.take(data):
+            return True
+        self._read_buffer += data
+        self._read_buffer_size = len(data)
+        return False
+
+    def _try_inline_read(self) -> None:
+        """Take what is there already; Tornado calls this at the beginning of each read."""
+        if self._is_at_head() and (self._is_kept_taken() if self._read_buffer_size else self._is_taken()):
+            self._watch()
+        else:
+            super()._try_inline_read()
+
+    def _watch(self) -> None:
+        # What is called when bytes arrive must not run in the context of a request that is over.
+        if not self._state or not self._state & IOLoop.READ:
+            self._context.copy().run(self._add_io_state, IOLoop.READ)
 
     def _give_ahead(self, buf: bytearray | memoryview) -> int:
         data, self._ahead = self._ahead, None
@@ -141,12 +162,12 @@ class ClientStream(IOStream):
     def resume(self, wait: Callable[[], None]) -> None:
         """Go on with what was kept, in another turn of the loop, or call ``wait`` and wait for more."""
         if self._read_buffer_size:
-            asyncio.get_running_loop().call_soon(self._go_on, wait)
+            asyncio.get_running_loop().call_soon(self._go_on, wait, context=self._context.copy())
         elif not self._closed:
             self._is_busy = False
             self.received = 0
             wait()
-            self._add_io_state(IOLoop.READ)
+            self._watch()
 
     def _go_on(self, wait: Callable[[], None]) -> None:
         if self._closed:
@@ -154,13 +175,6 @@ class ClientStream(IOStream):
         self._is_busy = False
         self.received = self._read_buffer_size
         wait()
-        data = bytes(self._read_buffer)
-        self._read_buffer.clear()
-        self._read_buffer_size = 0
-        if self.take is not None and self.take(data):
-            return
-        self._read_buffer += data
-        self._read_buffer_size = len(data)
         try:
             self._try_inline_read()
         except UnsatisfiableReadError as error:  # as read_until_regex does it
