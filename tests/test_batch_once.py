@@ -20,6 +20,7 @@ from bzz.errors import ExitEarly, StorageUnavailableError
 from bzz.resource.idempotency import Idempotency
 from bzz.storage import close_clients
 from tests.conftest import _forget_collections
+from tests.replays import Told, is_copy, receipts
 from tests.serving import Answer, Client, serving
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
@@ -78,44 +79,17 @@ def states(answer: Answer) -> list[str]:
     return [each["state"] for each in answer.json["operations"]]
 
 
-def is_copy(first: Answer, second: Answer) -> None:
-    assert (first.status, first.body) == (second.status, second.body)
-    assert first.headers["Content-Type"] == second.headers["Content-Type"]
-    assert "Idempotent-Replayed" not in first.headers
-    assert second.headers["Idempotent-Replayed"] == "true"
-
-
 def names() -> list[str]:
     return sorted(each.name for each in Step.objects)
 
 
-def receipts() -> list[dict[str, Any]]:
-    return list(Step._get_collection().database.bzz_receipts.find())
-
-
-class Heard:
-    """The signals of batches and steps, in order."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        for signal in signals.ALL:
-            if signal.name.startswith(("batch_", "post_")):
-                signal.connect(self.note)
-
-    def note(self, signal: Any) -> None:
-        self.names.append(signal.name)
-
-    def take(self) -> list[str]:
-        names, self.names = self.names, []
-        return names
-
-
 @pytest.mark.parametrize("atomic", [False, True])
 async def test_the_same_answer_again(client: Client, atomic: bool) -> None:
-    heard = Heard()
+    heard = Told("batch_", "post_")
     plan = [post("a"), put("a", 3), get("a")]
     first = await send(client, "k", *plan, atomic=atomic)
     assert (first.status, states(first)) == (200, ["done"] * 3)
+    assert "Idempotent-Replayed" not in first.headers
     told = ["post_create_instance", "post_update_instance", "post_get_instance"]
     assert heard.take() == ["batch_started", *told, "batch_finished"]
     is_copy(first, await send(client, "k", *plan, atomic=atomic))
@@ -134,7 +108,7 @@ async def test_the_same_answer_again(client: Client, atomic: bool) -> None:
 
 @pytest.mark.parametrize("atomic", [False, True])
 async def test_copies_that_arrive_together(client: Client, atomic: bool) -> None:
-    heard = Heard()
+    heard = Told("batch_", "post_")
     await client.get("/step")
     for number in range(20 * TORTURE):
         plan = [post(f"n{number}"), put(f"n{number}", 1)]
@@ -189,7 +163,7 @@ async def test_a_batch_that_broke_off_goes_on_where_it_was(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
     plan = [post("a"), post("a"), post("b"), put("b", 2), post("c")]
-    heard = Heard()
+    heard = Told("batch_", "post_")
 
     def vote(exception: Exception) -> bool:
         return not isinstance(exception, StorageUnavailableError)

@@ -24,14 +24,14 @@ from bzz.storage import Store, close_clients
 from bzz.storage.receipts import Answer as Kept
 from bzz.storage.receipts import Receipts
 from tests.conftest import _forget_collections
+from tests.replays import SAME, Told, is_copy, receipts
 from tests.serving import Answer, Client, serving
 from tests.storage_drivers import FAMILIES, Commands, explicit_client
 from tests.test_batch_atomic import end_transactions
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 JSON_PATCH = "application/json-patch+json"
-#: What an answer and its copy have in common.
-SAME = ("Content-Type", "Location", "ETag", "X-Created-Id", "Preference-Applied", "Content-Length")
+WRITES = ("create_instance", "update_instance")
 
 
 class Jar(me.Document):
@@ -89,39 +89,12 @@ async def send(client: Client, key: str, path: str = "/jar", **options: Any) -> 
     return await client.request(options.pop("method", "POST"), path, headers=headers, **options)
 
 
-def is_copy(first: Answer, second: Answer) -> None:
-    assert (first.status, first.body) == (second.status, second.body)
-    assert [first.headers.get(name) for name in SAME] == [second.headers.get(name) for name in SAME]
-    assert second.headers["Idempotent-Replayed"] == "true"
-
-
-def receipts() -> list[dict[str, Any]]:
-    return list(Jar._get_collection().database.bzz_receipts.find())
-
-
-class Told:
-    """What was told of jars, in order."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        for signal in signals.ALL:
-            if signal.name.endswith(("create_instance", "update_instance")):
-                signal.connect(self.note)
-
-    def note(self, signal: Any) -> None:
-        self.heard.append(signal.name)
-
-    def take(self) -> list[str]:
-        heard, self.heard = self.heard, []
-        return heard
-
-
 # The same answer again --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("headers", [{}, {"Prefer": "return=minimal"}, {"Prefer": "return=representation"}])
 async def test_a_creation(client: Client, headers: dict[str, str]) -> None:
-    told = Told()
+    told = Told(*WRITES)
     first = await send(client, '"k"', headers=headers)
     assert (first.status, "Idempotent-Replayed" in first.headers) == (201, False)
     assert told.take() == ["pre_create_instance", "post_create_instance"]
@@ -135,7 +108,7 @@ async def test_a_patch_is_applied_once(client: Client) -> None:
     path = (await client.post("/jar", json={"name": "a"})).headers["Location"]
     grow: dict[str, Any] = {"method": "PATCH", "path": path, "content_type": JSON_PATCH}
     grow["json"] = [{"op": "add", "path": "/labels/-", "value": "x"}]
-    told = Told()
+    told = Told(*WRITES)
     first = await send(client, "k", **grow)
     assert first.json["labels"] == ["x"]
     is_copy(first, await send(client, "k", **grow))
@@ -164,7 +137,7 @@ async def test_what_is_below_a_document(client: Client) -> None:
 
 
 async def test_many_documents(client: Client) -> None:
-    told = Told()
+    told = Told(*WRITES)
     bodies = [{"name": f"n{number}"} for number in range(30)]
     first = await send(client, "k", json=bodies)
     assert first.json["succeeded"] == 30
@@ -225,7 +198,7 @@ async def test_without_the_header_nothing_is_different(database: str, mongo_url:
 
 
 async def test_copies_that_arrive_together(client: Client) -> None:
-    told = Told()
+    told = Told(*WRITES)
     await client.get("/jar")
     for number in range(200 * TORTURE):
         body = {"name": f"n{number}"}
@@ -507,7 +480,7 @@ async def test_a_conflict_begins_again(client: Client) -> None:
             Jar.objects.update(inc__size=1)
 
     signals.pre_update_instance.connect(disturb)
-    told = Told()
+    told = Told(*WRITES)
     answer = await send(client, "k", path, method="PATCH", json={"name": "b"})
     assert answer.json == {**answer.json, "name": "b", "labels": ["seen"], "size": 2}
     assert attempts == [({"name": "b"}, 0), ({"name": "b"}, 1), ({"name": "b"}, 2)]
@@ -526,7 +499,7 @@ async def test_a_conflict_at_the_end_begins_again_with_an_empty_answer(client: C
             attempts.append(kept.update_many({}, {"$inc": {"disturbed": 1}}).matched_count)
 
     signals.pre_update_instance.connect(disturb)
-    told = Told()
+    told = Told(*WRITES)
     answer = await send(client, "k", path, method="PATCH", json={"name": "b"})
     assert (answer.status, answer.json["name"], attempts) == (200, "b", [1, 1])
     assert told.take() == [*["pre_update_instance"] * 3, "post_update_instance"]
@@ -646,7 +619,7 @@ COMMITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("how", COMMITS)
 async def test_a_commit_that_nobody_knows_of(named: Client, commits: Callable[..., None], how: str) -> None:
-    told = Told()
+    told = Told(*WRITES)
     commits({"times": 1}, **COMMITS[how])
     first = await send(named, "k")
     assert first.status == 201
@@ -684,7 +657,7 @@ async def alone(standalone: str) -> AsyncIterator[Client]:
 
 
 async def test_alone_it_is_the_same_as_long_as_the_server_lives(alone: Client) -> None:
-    told = Told()
+    told = Told(*WRITES)
     copies = await asyncio.gather(*(send(alone, "k") for _ in range(5)))
     assert {each.status for each in copies} == {201}
     assert len({each.body for each in copies}) == 1
