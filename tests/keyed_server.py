@@ -10,11 +10,10 @@ import os
 import sys
 
 import mongoengine
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 import bzz
 from bzz.resource.idempotency import Idempotency
+from tests.own_process import connect, open_notes, serve_until_killed
 
 
 class Coin(mongoengine.Document):
@@ -44,13 +43,8 @@ def make_api(notes: int) -> bzz.Api:
 
 async def serve(url: str, database: str, path: str) -> None:
     """Serve until killed."""
-    mongoengine.connect(database, host=url, uuidRepresentation="standard", appname=database)
-    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    server = HTTPServer(make_api(notes).application())
-    sockets = bind_sockets(0, "127.0.0.1")
-    server.add_sockets(sockets)
-    print(sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
+    connect(url, database)
+    await serve_until_killed(make_api(open_notes(path)).application())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import mongoengine as me
 
 import bzz
 from bzz.server import Limits, Server
+from tests.own_process import connect
 
 
 class Grain(me.Document):
@@ -25,7 +26,7 @@ def make_api() -> bzz.Api:
 
 async def serve(url: str, database: str) -> None:
     """Serve until killed, with a limit of bodies that no stream is bound by."""
-    me.connect(database, host=url, uuidRepresentation="standard")
+    connect(url, database)
     limits = Limits(max_body_size=100_000)
     async with Server(make_api(), port=0, address="127.0.0.1", limits=limits, access_log=None) as server:
         print(server.port, flush=True)

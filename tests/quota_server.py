@@ -10,13 +10,12 @@ import sys
 from typing import Any
 
 import tornado.web
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from bzz.http.gate import Gate
 from bzz.http.problem_handler import ProblemHandler
 from bzz.http.rate_limit import RateLimit
 from bzz.http.rate_limit_redis import RedisMeter
+from tests.own_process import serve_until_killed
 
 
 class PingHandler(ProblemHandler):
@@ -34,11 +33,7 @@ def make_application(limit: RateLimit) -> Any:
 async def serve(url: str, count: int) -> None:
     """Serve until killed."""
     limit = RateLimit(count, 86400, by=lambda handler: "everybody", meter=RedisMeter(url, timeout=60))
-    server = HTTPServer(make_application(limit))
-    sockets = bind_sockets(0, "127.0.0.1")
-    server.add_sockets(sockets)
-    print(sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()
+    await serve_until_killed(make_application(limit))
 
 
 if __name__ == "__main__":

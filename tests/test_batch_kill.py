@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +15,13 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from tests.batch_server import Widget
+from tests.own_process import program
 from tests.serving import Answer, Client
 from tests.test_batch_atomic import end_transactions
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 ROUNDS = 4 if TORTURE == 1 else 20
 SIZE = 1000
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@asynccontextmanager
-async def program(url: str, database: str, notes: Path) -> AsyncIterator[tuple[Any, Client]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.batch_server", url, database, str(notes)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    client = Client(int(await process.stdout.readline()))
-    try:
-        yield process, client
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        client.close()
 
 
 def batch_of(run: str) -> dict[str, Any]:
@@ -75,7 +53,7 @@ async def test_all_or_nothing_whenever_it_is_killed(mongo_url: str, database: st
     everything = Counter({1: SIZE // 2})
     killed: dict[str, float] = {}
     try:
-        async with program(mongo_url, database, notes) as (_process, client):
+        async with program("batch_server", mongo_url, database, str(notes)) as (_process, client):
             await send(client, "warm")
             started = time.monotonic()
             assert (await send(client, "whole")).status == 200
@@ -84,7 +62,7 @@ async def test_all_or_nothing_whenever_it_is_killed(mongo_url: str, database: st
         assert Counter(notes.read_text().split())["whole"] == 2 * SIZE
         for number in range(ROUNDS):
             run = f"run{number}"
-            async with program(mongo_url, database, notes) as (process, client):
+            async with program("batch_server", mongo_url, database, str(notes)) as (process, client):
                 request = asyncio.ensure_future(send(client, run))
                 # One moment in each part of the time that a batch takes, and a little later than that.
                 killed[run] = takes * 1.3 * (number + random.random()) / ROUNDS

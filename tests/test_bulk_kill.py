@@ -15,9 +15,10 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from tests.batch_server import Widget
+from tests.own_process import program
 from tests.serving import Answer, Client
 from tests.test_batch_atomic import end_transactions
-from tests.test_batch_kill import program, stored
+from tests.test_batch_kill import stored
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 ROUNDS = 3 if TORTURE == 1 else 20
@@ -64,7 +65,7 @@ async def test_all_or_nothing_whenever_it_is_killed(
         return Counter(notes.read_text().split())[run]
 
     try:
-        async with program(mongo_url, database, notes) as (_process, client):
+        async with program("batch_server", mongo_url, database, str(notes)) as (_process, client):
             await prepare(client, "warm")
             await step(client, "warm")
             await prepare(client, "whole")
@@ -74,7 +75,7 @@ async def test_all_or_nothing_whenever_it_is_killed(
         assert stored(blocking, database, "whole") == after
         for number in range(ROUNDS):
             run = f"run{number}"
-            async with program(mongo_url, database, notes) as (process, client):
+            async with program("batch_server", mongo_url, database, str(notes)) as (process, client):
                 known = await prepare(client, run)
                 request = asyncio.ensure_future(step(client, run))
                 # A moment near the beginning, then one in each part of the time it takes, and a bit later.

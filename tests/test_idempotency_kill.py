@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,12 +15,12 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from tests.keyed_server import Coin
+from tests.own_process import program
 from tests.serving import Answer, Client
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 ROUNDS = 2 * TORTURE
 AT_ONCE = 25
-ROOT = Path(__file__).resolve().parent.parent
 JSON_PATCH = "application/json-patch+json"
 
 
@@ -29,27 +28,8 @@ JSON_PATCH = "application/json-patch+json"
 async def programs(url: str, database: str, notes: Path) -> AsyncIterator[list[tuple[Any, Client]]]:
     """Two servers of one database, started at the same time."""
     async with AsyncExitStack() as stack:
-        starting = [program(url, database, notes) for _ in range(2)]
+        starting = [program("keyed_server", url, database, str(notes)) for _ in range(2)]
         yield list(await asyncio.gather(*map(stack.enter_async_context, starting)))
-
-
-@asynccontextmanager
-async def program(url: str, database: str, notes: Path) -> AsyncIterator[tuple[Any, Client]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.keyed_server", url, database, str(notes)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    client = Client(int(await process.stdout.readline()))
-    try:
-        yield process, client
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        client.close()
 
 
 class Request:

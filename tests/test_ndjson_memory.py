@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pymongo
 import pytest
 
+from tests.own_process import program
 from tests.streaming import count, downloading, upload
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
@@ -22,22 +20,6 @@ MANY = 10 * FEW
 #: The bytes by which the server may grow; ten times as many documents are more than this in any form.
 SLACK = 12 * 2**20 if TORTURE == 1 else 30 * 2**20
 TEXT = b"x" * 1000
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@asynccontextmanager
-async def program(url: str, database: str) -> AsyncIterator[tuple[int, psutil.Process]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.ndjson_server", url, database),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        yield int(await process.stdout.readline()), psutil.Process(process.pid)
-    finally:
-        process.kill()
-        await process.wait()
 
 
 def parts(number: int) -> Iterator[bytes]:
@@ -71,7 +53,8 @@ async def drain(port: int, number: int) -> None:
 @pytest.mark.timeout(120 * TORTURE)
 async def test_memory_stays_flat(mongo_url: str, database: str) -> None:
     blocking: Any = pymongo.MongoClient(mongo_url)
-    async with program(mongo_url, database) as (port, process):
+    async with program("ndjson_server", mongo_url, database) as (started, client):
+        port, process = client.port, psutil.Process(started.pid)
         few_in = await highest(process, fill(port, FEW))
         few_out = await highest(process, drain(port, FEW))
         blocking[database].grain.delete_many({})

@@ -7,10 +7,8 @@ import json
 import logging
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import mongoengine as me
@@ -23,9 +21,9 @@ import bzz
 from bzz.embedded import EmbeddedRedis
 from bzz.http.rate_limit import MemoryMeter, RateLimit, remote_address
 from bzz.http.rate_limit_redis import RedisMeter, close_meters
-from tests.program import ROOT
+from tests.own_process import program
 from tests.quota_server import make_application
-from tests.serving import Client, serving
+from tests.serving import serving
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 MINUTE = 60_000_000
@@ -332,26 +330,11 @@ async def meters() -> AsyncIterator[None]:
     await close_meters()
 
 
-@asynccontextmanager
-async def counting(url: str, count: int) -> AsyncIterator[Client]:
-    """A server in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.quota_server", url, str(count), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    client = Client(int(await process.stdout.readline()))
-    try:
-        yield client
-    finally:
-        client.close()
-        process.kill()
-        await process.wait()
-
-
 @pytest.mark.usefixtures("meters")
 async def test_processes_count_together_and_exactly(redis_url: str) -> None:
     count = 300 * TORTURE
-    async with counting(redis_url, count) as one, counting(redis_url, count) as other:
+    counting = ("quota_server", redis_url, str(count))
+    async with program(*counting) as (_one, one), program(*counting) as (_other, other):
         answers = await asyncio.gather(*(each.get("/ping") for _ in range(count) for each in (one, other)))
     assert Counter(each.status for each in answers) == {200: count, 429: count}
     left = sorted(int(each.headers["RateLimit"].split(";r=")[1].split(";")[0]) for each in answers)

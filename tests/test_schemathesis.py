@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import uuid
@@ -22,7 +21,7 @@ import pytest
 
 import bzz
 from examples.atlas.models import City, Country
-from tests.program import ROOT
+from tests.program import ROOT, running
 from tests.serving import Client, serving
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
@@ -38,19 +37,10 @@ LIMIT = 400 if TORTURE == 1 else 720 * TORTURE
 def atlas(mongo_url: str) -> Iterator[str]:
     """The atlas in a process of its own, with a database of its own; its URL."""
     database = f"bzz-{uuid.uuid4().hex}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.atlas_server", mongo_url, database],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
     try:
-        yield process.stdout.readline().strip()
+        with running(["-m", "tests.atlas_server", mongo_url, database], ROOT) as program:
+            yield program.wait_for(lambda line: line.startswith("http"))
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
         with pymongo.MongoClient[Any](mongo_url) as client:
             client.drop_database(database)
 
