@@ -82,8 +82,8 @@ async def test_two_servers_at_once(mongo_url: str, database: str, tmp_path: Path
             await asyncio.gather(*(each.insist(client) for each in requests for client in (first, second)))
             for each in requests:
                 each.is_consistent()
-                replayed = ["Idempotent-Replayed" in answer.headers for answer in each.answers]
-                assert sorted(replayed) == [False, True]
+                # Both, if the first answer came too late, and its client was sent away.
+                assert sum("Idempotent-Replayed" not in answer.headers for answer in each.answers) <= 1
     assert Counter(each.name for each in Coin.objects) == {f"n{number}": 1 for number in range(rounds)}
     assert Counter(notes.read_text().split()) == {f"n{number}": 1 for number in range(rounds)}
 
