@@ -21,6 +21,7 @@ from bzz import errors
 from bzz.delivery.hooks import Hooks
 from bzz.http.acting import acting_methods
 from bzz.http.bulk import change_many, create_many
+from bzz.http.created import created_headers
 from bzz.http.cors import Cors
 from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
@@ -238,12 +239,8 @@ class MongoEngineRestHandler(ProblemHandler):
             self._answer(await render_page(self.resource.view, outcome.page))
             return
         assert outcome.after is not None
-        created = self.resource.key_of(outcome.after)
-        place = self.path if created is None else f"{self.path}/{quote(created, safe='')}"
-        self.set_header("Location", place)
-        if created is not None:
-            plain = created.isascii() and created.isprintable()
-            self.set_header("X-Created-Id", created if plain else quote(created, safe=""))
+        for name, value in created_headers(self.path, self.resource.key_of(outcome.after)):
+            self.set_header(name, value)
         await self._answer_document(outcome)
 
     async def put(self, key: str) -> None:

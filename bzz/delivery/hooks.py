@@ -13,7 +13,7 @@ from typing import Any, Literal
 from bzz import signals
 from bzz.dispatcher import Signal
 
-__all__ = ["RUN_EVENTS", "Hooks", "announce", "is_heard"]
+__all__ = ["RUN_EVENTS", "Hooks", "announce", "is_heard", "is_wanted"]
 
 _RUN_PAYLOAD = {
     "operation": "the running operation",
@@ -140,6 +140,11 @@ class Hooks:
 def is_heard(event: str, model: type, hooks: Hooks) -> bool:
     """Tell whether anybody would hear this signal, so that its payload need not be built for nobody."""
     return _NAMED[event].has_receivers_for(model) or bool(hooks.heard(event))
+
+
+def is_wanted(key: str, event: str, model: type, hooks: Hooks) -> bool:
+    """Tell whether anybody who hears this signal is given this key of its payload."""
+    return _NAMED[event].wants(model, key) or any(own.wants(model, key) for _, own in hooks.heard(event))
 
 
 async def announce(event: str, model: type, hooks: Hooks, **payload: Any) -> None:

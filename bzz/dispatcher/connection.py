@@ -116,6 +116,10 @@ class Connection:
         """Tell whether the change in this payload is one the receiver asked for."""
         return self.transitions is None or self.transitions.match(payload.get("updated_fields") or {})
 
+    def wants(self, key: str) -> bool:
+        """Tell whether this key of a payload reaches the receiver; to a queue goes all of it."""
+        return self.queue is not None or self._adapter.wants(key)
+
     def arguments(
         self, signal: Any, sender: Any, payload: Mapping[str, Any]
     ) -> tuple[list[Any], dict[str, Any]]:

@@ -111,6 +111,10 @@ class Adapter:
             values.pop(name, None)
         return positional, values
 
+    def wants(self, name: str) -> bool:
+        """Tell whether the receiver is given this key of the payload, when it is there."""
+        return self._takes_all or name in self._names or any(name == each for each, _ in self._by_position)
+
     def _refuse_missing(self, available: Mapping[str, Any] | frozenset[str]) -> None:
         missing = [name for name in self._required if name not in available]
         if missing:

@@ -6,11 +6,12 @@ any thread, and takes effect with the next sending.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import warnings
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Literal, TypedDict, TypeVar, Unpack, overload
 
 import blinker
 from blinker import ANY
@@ -46,11 +47,22 @@ class Options(TypedDict, total=False):
     queue: str | None
 
 
+_numbers = itertools.count(1)
+
+
+def _note_change() -> None:
+    # After the change itself. Drawing a number is one step for the interpreter, so no two changes share one.
+    Registry.changes = next(_numbers)
+
+
 class Registry(blinker.NamedSignal):
     """The half of a signal that people connect to; :class:`~bzz.dispatcher.Signal` adds the sending.
 
     ``provides`` are the payload keys that receivers can count on, None if any may come.
     """
+
+    changes: ClassVar[int] = 0
+    """Another number each time somebody comes or goes, at any signal: who remembers receivers compares it."""
 
     def __init__(
         self,
@@ -81,6 +93,7 @@ class Registry(blinker.NamedSignal):
         with self._lock:
             self._receivers = Receivers(value.by_key if isinstance(value, Receivers) else {})
             self._is_stale = True
+            _note_change()
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -113,10 +126,17 @@ class Registry(blinker.NamedSignal):
     def _mark_stale(self, _reference: Any) -> None:
         # Called by the garbage collector, at any moment, in any thread: taking a lock here could deadlock.
         self._is_stale = True
+        _note_change()
 
     def has_receivers_for(self, sender: Any) -> bool:
         """Tell whether anybody hears this sender. It costs next to nothing; ``when`` is not looked at."""
         return bool(self._receivers.by_key) and bool(self._live().for_sender(sender))
+
+    def wants(self, sender: Any, key: str) -> bool:
+        """Tell whether anybody who hears this sender is given this key of the payload."""
+        if not self._receivers.by_key:
+            return False
+        return any(each.wants(key) for found in self._live().for_sender(sender) for each in found)
 
     def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
         """Yield what hears this sender, in order: the callables that were connected, those still alive."""
@@ -195,6 +215,7 @@ class Registry(blinker.NamedSignal):
             if temporary:
                 connection.earlier = live.replaced_by(connection)
             self._receivers = live.with_new(connection)
+            _note_change()
         if "receiver_connected" in self.__dict__ and self.receiver_connected.receivers:
             try:
                 self.receiver_connected.send(self, receiver=receiver, sender=sender, weak=connection.weak)
@@ -226,6 +247,7 @@ class Registry(blinker.NamedSignal):
             while earlier is not None and earlier.is_over:
                 earlier = earlier.earlier
             self._receivers = self._receivers.with_other(connection, earlier)
+            _note_change()
         if earlier is None:
             self._tell_disconnected(connection.receiver, connection.sender.value)
 
@@ -253,6 +275,7 @@ class Registry(blinker.NamedSignal):
 
         with self._lock:
             self._receivers = self._live().without(is_meant)
+            _note_change()
         for gone in removed:
             self._tell_disconnected(gone, sender)
 

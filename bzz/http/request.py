@@ -21,6 +21,7 @@ from bzz.resource.operation import DataKind
 __all__ = [
     "ACCEPT_PATCH",
     "JSON",
+    "MERGE_PATCH",
     "Many",
     "arguments",
     "condition",

@@ -23,6 +23,7 @@ from bzz.model.codec import (
     read_key,
     write_key,
 )
+from bzz.model.decoding import Decoder, decoder_of
 from bzz.model.diff import Change, apply, diff, load
 from bzz.model.document import (
     Update,
@@ -62,6 +63,7 @@ __all__ = [
     "Aggregation",
     "Assignments",
     "Change",
+    "Decoder",
     "FieldSpec",
     "Link",
     "ListQuery",
@@ -82,6 +84,7 @@ __all__ = [
     "compile_query",
     "decode_form",
     "decode_object",
+    "decoder_of",
     "diff",
     "direct_update",
     "dump",

@@ -20,7 +20,7 @@ from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 from bzz.model.field import FieldSpec
 from bzz.model.schema import Schema
 
-__all__ = ["construct", "filled"]
+__all__ = ["construct", "filled", "is_plain"]
 
 _plans: dict[Schema, _Plan] = {}
 _put = object.__setattr__
@@ -135,6 +135,11 @@ def filled(schema: Schema) -> Iterable[tuple[str, FieldSpec]]:
     """Return the fields, with their names, that have a value in a new instance although none was given."""
     plan = _Plan.of(schema)
     return plan.filled if plan.constructs else schema.fields.items()
+
+
+def is_plain(schema: Schema) -> bool:
+    """Tell whether nothing but mongoengine's own code makes the instances of this class."""
+    return _Plan.of(schema).plain
 
 
 def _own(document: Any, value: Any) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "revive",
     "set_field",
     "store",
+    "stores_plainly",
 ]
 
 _ORIGIN = "_bzz_origin"
@@ -195,6 +196,11 @@ def store(document: Any) -> Stored:
             _store_field(document, spec, result, origin)
     result = _with_hidden(schema, document, origin, result)
     return {"_id": result.pop("_id"), **result} if "_id" in result else result
+
+
+def stores_plainly(schema: Schema) -> bool:
+    """Tell whether the class has no ``to_mongo`` of its own."""
+    return schema.model.to_mongo in _STOCK
 
 
 def _store_field(document: Any, spec: FieldSpec, result: Stored, origin: Origin | None) -> None:

@@ -16,10 +16,11 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from bzz import model as typed
-from bzz.delivery.hooks import Hooks, announce, is_heard
+from bzz.delivery.audience import Audience
+from bzz.delivery.hooks import Hooks
 from bzz.delivery.operating import operating
 from bzz.errors import DuplicateError, ExitEarly, PreconditionRequiredError, ValidationError, Veto
 from bzz.model import Schema, Stored
@@ -35,8 +36,6 @@ from bzz.storage import Store
 __all__ = ["Action", "Operation", "Options", "Outcome", "Resource"]
 
 Result = TypeVar("Result")
-
-_AFTER: dict[Action, str] = {each: f"post_{each}" for each in get_args(Action)}
 
 
 class Resource:
@@ -88,6 +87,7 @@ class Resource:
         self.glance = Glance(self._documents, self.hooks, is_restricted=bool(self._authorize))
         self._updates = Updates(self._documents)
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
+        self._audiences: dict[Action, Audience] = {}
             "get_list": self._get_list,
             "get_instance": self._get_instance,
             "create_instance": self._create,
@@ -124,15 +124,18 @@ class Resource:
             raise
         if not self._is_silent(operation):
             # A receiver that wants to end a batch: here there is none, and what is stored stays.
+            if operation.before_telling is not None:
+                operation.before_telling(operation)
             with contextlib.suppress(ExitEarly):
                 await self.complete(operation, outcome)
         return outcome
 
     def _is_silent(self, operation: Operation) -> bool:
         """Tell whether nobody at all would hear that an operation succeeded."""
-        return (
-            self.hooks.is_quiet and operation.nested is None and not self._is_heard(_AFTER[operation.action])
-        )
+        if operation.nested is not None:
+            return False
+        audience = self.audience(operation.action)
+        return audience.is_quiet and not audience.hears
 
     @operating
     async def start(self, operation: Operation) -> None:
@@ -155,10 +158,11 @@ class Resource:
         except BaseException:
             await self.fail(operation)
             raise
-        try:
-            await self._event("success", operation, return_value=outcome)
-        finally:
-            await self._event("postrun", operation)
+        if not self.hooks.is_quiet:
+            try:
+                await self._event("success", operation, return_value=outcome)
+            finally:
+                await self._event("postrun", operation)
         if early is not None:
             raise early
 
@@ -180,7 +184,7 @@ class Resource:
     async def perform(self, operation: Operation) -> Outcome:
         """Do the work of an operation, from its pre signal to its write, without telling of it afterwards."""
         operation.resource, operation.scope = self, None
-        if self._is_guarded:
+        if self.is_guarded:
             await self.admit(operation)
         if not operation.dry_run and not self.store.is_prepared:  # it makes indexes, which is writing
             await self.store.prepare()
@@ -240,7 +244,7 @@ class Resource:
         if found is None:
             await self._ask(operation, data=operation.data)
             return await self._documents.plan(operation), typed.Update()
-        if self._is_heard(f"pre_{operation.action}"):
+        if self.audience(operation.action).decides:
             known = {"instance": typed.from_stored(self.schema, found)}
             if operation.action == "update_instance":
                 known["data"] = operation.data
@@ -277,9 +281,8 @@ class Resource:
                 await self._tell(operation, outcome)
 
     async def _tell(self, operation: Operation, outcome: Outcome) -> None:
-        action, handler = operation.action, operation.handler
-        event = f"post_{action}"
-        if (action == "update_instance" and not outcome.updated_fields) or not self._is_heard(event):
+        action, handler, audience = operation.action, operation.handler, self.audience(operation.action)
+        if (action == "update_instance" and not outcome.updated_fields) or not audience.hears:
             return
         if operation.dry_run:
             return
@@ -287,14 +290,14 @@ class Resource:
             if outcome.items is None:
                 return  # the rows of an aggregation are nobody's documents
             items = [typed.from_stored(self.schema, each) for each in outcome.items or ()]
-            await self._announce(event, items=items, handler=handler)
+            await audience.tell(items=items, handler=handler)
             return
         stored = outcome.before if action == "delete_instance" else outcome.after
         assert stored is not None
         payload: dict[str, Any] = {"instance": typed.from_stored(self.schema, stored), "handler": handler}
         if action == "update_instance":
             payload["updated_fields"] = outcome.updated_fields
-        await self._announce(event, **payload)
+        await audience.tell(**payload)
 
     # The steps ----------------------------------------------------------------------------------------------
 
@@ -307,7 +310,7 @@ class Resource:
     @operating
     async def read_piece(self, operation: Operation, query: typed.ListQuery) -> Page:
         """Read a piece of a list, and tell of its documents."""
-        page = await self._listing.page(query, operation, whole=self._is_heard("post_get_list"))
+        page = await self._listing.page(query, operation, whole=self.audience("get_list").hears)
         if page.items:
             await self.tell(operation, Outcome(items=list(page.items), page=page))
         return page
@@ -318,7 +321,7 @@ class Resource:
         return await self._listing.read(operation, whole=whole, shared=not whole and self.hooks.is_quiet)
 
     async def _get_instance(self, operation: Operation) -> Outcome:
-        if self._is_heard("pre_get_instance"):
+        if self.audience("get_instance").decides:
             await self._ask(operation, key=operation.key)
         if operation.arguments:
             return await self._listing.parts(operation)
@@ -330,7 +333,7 @@ class Resource:
 
     async def _update(self, operation: Operation) -> Outcome:
         self._require_if_match(operation)
-        if self._is_heard("pre_update_instance"):
+        if self.audience("update_instance").decides:
             found = await self._documents.find_as_named(operation)
             instance = typed.from_stored(self.schema, found)
             more = {} if operation.nested is None else {"path": operation.nested.leg.path}
@@ -341,7 +344,7 @@ class Resource:
 
     async def _delete(self, operation: Operation) -> Outcome:
         self._require_if_match(operation)
-        if self._is_heard("pre_delete_instance"):
+        if self.audience("delete_instance").decides:
             found = await self._documents.find_as_named(operation)
             await self._ask(operation, instance=typed.from_stored(self.schema, found))
         return await self._documents.delete(operation)
@@ -356,16 +359,17 @@ class Resource:
 
     async def _ask(self, operation: Operation, **known: Any) -> None:
         """Send the pre signal; whoever raises ends the operation before anything is written."""
-        event = f"pre_{operation.action}"
-        if self._is_heard(event):
+        audience = self.audience(operation.action)
+        if audience.decides:
             known = {"arguments": operation.arguments, "handler": operation.handler, **known}
-            await self._announce(event, **known)
+            await audience.ask(**known)
 
-    def _is_heard(self, event: str) -> bool:
-        return is_heard(event, self.model, self.hooks)
-
-    async def _announce(self, event: str, **payload: Any) -> None:
-        await announce(event, self.model, self.hooks, **payload)
+    def audience(self, action: Action) -> Audience:
+        """Return who hears of an operation now."""
+        found = self._audiences.get(action)
+        if found is None or not found.is_present:
+            found = self._audiences[action] = Audience(action, self.model, self.hooks)
+        return found
 
 
 def _authorizing(hooks: Hooks, options: Options) -> list[Callable[[Operation], Any]]:

@@ -30,6 +30,14 @@ class Updates:
     async def run(self, operation: Operation) -> Outcome:
         """Change a document, and return what this very write replaced and stored."""
         target = await self.documents.target(operation)
+        update = self._simple(operation)
+        if update is not None:
+            before = await self.documents.named(
+                self.store.update(target, update.command(), session=operation.session)
+            )
+            if before is None:
+                raise self.documents.missing()
+            return self._changed(before, update.apply(before))
         assignments = self._assignments(operation)
         if assignments and self._can_write_unread(operation, assignments):
             update = typed.direct_update(self.schema, assignments)
@@ -42,6 +50,26 @@ class Updates:
                 if not update.guard:
                     raise self.documents.missing()
         return await self._as_read(operation)
+
+    def _simple(self, operation: Operation) -> Update | None:
+        """Return what an update sets that only sets plain fields to right values; None of any other."""
+        decoder, data, documents = typed.decoder_of(self.schema), operation.data, self.documents
+        if (
+            decoder is None
+            or type(data) is not dict
+            or operation.data_kind == "json_patch"
+            or operation.nested is not None
+            or operation.is_conditional
+            or operation.dry_run
+            or documents.replaces(operation)
+            or not documents.fields.is_open
+            or not documents.rows.is_everything
+            or overridden.saves_itself(self.schema)
+        ):
+            return None
+        if operation.data_kind == "merge_patch" and any(type(each) is dict for each in data.values()):
+            return None  # it is merged into what is there
+        return decoder.change(data)
 
     def _assignments(self, operation: Operation) -> Assignments | None:
         """Decode what does not depend on the document; None for what does."""
