@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote_plus, urlencode
 
 import tornado.web
 
@@ -21,8 +21,8 @@ from bzz import errors
 from bzz.delivery.hooks import Hooks
 from bzz.http.acting import acting_methods
 from bzz.http.bulk import change_many, create_many
-from bzz.http.created import created_headers
 from bzz.http.cors import Cors
+from bzz.http.created import created_headers
 from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
 from bzz.http.ndjson import prefers_ndjson, send_list

@@ -148,10 +148,10 @@ class Operation:
     if_none_match: str | None = None
     dry_run: bool = False
     resource: Any = None
-    #: What it can reach, as long as it runs; see :mod:`bzz.resource.rows`.
-    scope: Any = field(default=None, repr=False)
     #: Called when its work is done and somebody is about to hear of it.
     before_telling: Callable[[Operation], None] | None = field(default=None, repr=False)
+    #: What it can reach, as long as it runs; see :mod:`bzz.resource.rows`.
+    scope: Any = field(default=None, repr=False)
     #: The fields that cannot be changed and that the client named; see :mod:`bzz.resource.access`.
     frozen: frozenset[tuple[Any, ...]] = field(default=frozenset(), repr=False)
     #: What it is about if that is a property of the document; see :mod:`bzz.resource.nested`.

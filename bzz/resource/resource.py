@@ -82,12 +82,13 @@ class Resource:
         self.fields = self._documents.fields
         self.client = client
         self._authorize = _authorizing(self.hooks, self.options)
-        self._is_guarded = bool(self._authorize) or not self._documents.fields.is_open
+        #: Whether somebody is asked who may do what, or there is anything that clients may not see or set.
+        self.is_guarded = bool(self._authorize) or not self._documents.fields.is_open
         #: The short way to one of its documents.
         self.glance = Glance(self._documents, self.hooks, is_restricted=bool(self._authorize))
         self._updates = Updates(self._documents)
-        self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
         self._audiences: dict[Action, Audience] = {}
+        self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
             "get_list": self._get_list,
             "get_instance": self._get_instance,
             "create_instance": self._create,
@@ -123,9 +124,9 @@ class Resource:
             await self.fail(operation)
             raise
         if not self._is_silent(operation):
-            # A receiver that wants to end a batch: here there is none, and what is stored stays.
             if operation.before_telling is not None:
                 operation.before_telling(operation)
+            # A receiver that wants to end a batch: here there is none, and what is stored stays.
             with contextlib.suppress(ExitEarly):
                 await self.complete(operation, outcome)
         return outcome
@@ -317,7 +318,7 @@ class Resource:
 
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
-        whole = self._is_heard("post_get_list")
+        whole = self.audience("get_list").hears
         return await self._listing.read(operation, whole=whole, shared=not whole and self.hooks.is_quiet)
 
     async def _get_instance(self, operation: Operation) -> Outcome:
