@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from bzz.errors import FieldError, KeyFormatError, ValidationError
-from bzz.model.encoding import encoder_of, fallback
+from bzz.model.encoding import encoder_of, fallback, list_encoder_of
 from bzz.model.field import FieldSpec
 from bzz.model.refusal import MAX_ERRORS, child, refuse, shorten
 from bzz.model.schema import Path, Schema, Stored
@@ -55,8 +55,7 @@ def encode_bytes(schema: Schema, stored: Stored) -> bytes:
 
 def encode_list_bytes(schema: Schema, documents: Sequence[Stored]) -> bytes:
     """Return stored documents as one JSON array in UTF-8."""
-    encode_one = encoder_of(schema)
-    return orjson.dumps([encode_one(stored) for stored in documents], fallback, _OPTIONS)
+    return orjson.dumps(list_encoder_of(schema)(documents), fallback, _OPTIONS)
 
 
 def encode_parts(schema: Schema, stored: Stored) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine import fields
 
@@ -17,6 +17,9 @@ from bzz.model.refusal import MAX_ERRORS, below, child, kind_of, refuse
 from bzz.model.schema import Schema
 from bzz.model.storable import check_text
 from bzz.model.untyped import encode_value
+
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
 
 __all__ = ["ListSpec", "MapSpec"]
 
@@ -125,6 +128,9 @@ class ListSpec(ContainerSpec):
         plain, revive = self.items.plain, self.items.revive
         return [item if item is None or type(item) in plain else revive(item) for item in stored]
 
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield list, source.items(self.items, name)
+
     def encode(self, stored: Any) -> Any:
         if not isinstance(stored, list):
             return encode_value(stored)
@@ -198,6 +204,9 @@ class MapSpec(ContainerSpec):
 
     def revive(self, stored: Any) -> Any:
         return {key: None if item is None else self.items.revive(item) for key, item in stored.items()}
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield dict, source.members(self.items, name)
 
     def encode(self, stored: Any) -> Any:
         if not isinstance(stored, dict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine import EmbeddedDocument, fields
 from mongoengine.base import get_document
@@ -18,6 +18,9 @@ from bzz.model.instances import create, decode_fields, load_fields, revive, stor
 from bzz.model.refusal import child, kind_of, refuse
 from bzz.model.schema import Schema
 from bzz.model.untyped import encode_value
+
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
 
 __all__ = ["EmbeddedSpec", "GenericEmbeddedSpec"]
 
@@ -117,6 +120,11 @@ class EmbeddedSpec(EmbeddingSpec):
 
     def revive(self, stored: Any) -> Any:
         return revive(self._schema, stored)
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        expression = source.embedded(self._schema, name)
+        if expression is not None:
+            yield dict, expression
 
     def encode(self, stored: Any) -> Any:
         return encoder_of(self._schema)(stored) if isinstance(stored, dict) else encode_value(stored)

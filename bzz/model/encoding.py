@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from bzz.model.encoder_source import Source
 from bzz.model.schema import Schema, Stored
 from bzz.model.untyped import encode_value
 
-__all__ = ["encoder_of", "fallback"]
+__all__ = ["encoder_of", "fallback", "list_encoder_of"]
 
 Encoder = Callable[[Stored], dict[str, Any]]
+ListEncoder = Callable[[Sequence[Stored]], list[dict[str, Any]]]
 
 _encoders: dict[Schema, Encoder] = {}
+_list_encoders: dict[Schema, ListEncoder] = {}
+_exact_encoders: dict[Schema, Encoder] = {}
 
 
 def encoder_of(schema: Schema) -> Encoder:
     """Return the function that encodes a stored document of this class or a class below it."""
     encoder = _encoders.get(schema)
     if encoder is None:
-        encoder = _encoders.setdefault(
-            schema, _polymorphic(schema) if schema.polymorphic else _compile(schema)
-        )
+        made = _polymorphic(schema) if schema.polymorphic else _exact(schema)
+        encoder = _encoders.setdefault(schema, made)
     return encoder
 
 
+def list_encoder_of(schema: Schema) -> ListEncoder:
+    """Return the function that encodes stored documents of this class or of classes below it."""
+    encoder = _list_encoders.get(schema)
+    if encoder is None:
+        one = encoder_of(schema)
+        made = _each(one) if schema.polymorphic or schema.dynamic else Source(schema).many(one)
+        encoder = _list_encoders.setdefault(schema, made)
+    return encoder
+
+
+def _each(encode: Encoder) -> ListEncoder:
+    return lambda documents: [encode(stored) for stored in documents]
+
+
 def _polymorphic(schema: Schema) -> Encoder:
-    own = _compile(schema)
+    own = _exact(schema)
 
     def encode(stored: Stored) -> dict[str, Any]:
         concrete = schema.of_stored(stored)
         return own(stored) if concrete is schema else _exact(concrete)(stored)
 
     return encode
-
-
-_exact_encoders: dict[Schema, Encoder] = {}
 
 
 def _exact(schema: Schema) -> Encoder:
@@ -46,7 +60,7 @@ def _exact(schema: Schema) -> Encoder:
 
 
 def _compile(schema: Schema) -> Encoder:
-    encode = _generate(schema)
+    encode = Source(schema).one()
     if not schema.dynamic:
         return encode
     known = frozenset(schema.by_db_name) | frozenset(schema.fields)
@@ -59,26 +73,6 @@ def _compile(schema: Schema) -> Encoder:
         return result
 
     return encode_dynamic
-
-
-def _generate(schema: Schema) -> Encoder:
-    """Write and compile one dict display for the declared fields: twice as fast as a loop over them.
-
-    The source holds names from the model (as literals) and nothing from anybody else.
-    """
-    members = [f"'_cls': {schema.class_name!r}"] if schema.polymorphic else []
-    encoders: dict[str, Any] = {}
-    for number, (name, spec) in enumerate(schema.fields.items()):
-        if spec.encoder is None:
-            members.append(f"{name!r}: get({spec.db_name!r})")
-        else:
-            encoders[f"e{number}"] = spec.encoder
-            members.append(f"{name!r}: e{number}(v) if (v := get({spec.db_name!r})) is not None else None")
-    source = f"def encode(stored):\n    get = stored.get\n    return {{{', '.join(members)}}}\n"
-    namespace: dict[str, Any] = encoders
-    exec(compile(source, f"<encoder of {schema.class_name}>", "exec"), namespace)  # noqa: S102 - see above
-    encode: Encoder = namespace["encode"]
-    return encode
 
 
 def fallback(value: Any) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import decimal
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import Decimal128
 from mongoengine import fields
@@ -18,6 +18,9 @@ from bzz.model.field import FieldSpec, describes
 from bzz.model.refusal import kind_of, refuse, shorten
 from bzz.model.storable import check_finite, check_integer, check_storable
 from bzz.model.untyped import encode_plain, encode_value
+
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
 
 __all__ = ["Decimal128Spec", "DecimalSpec", "FloatSpec", "IntegerSpec", "SequenceSpec"]
 
@@ -54,6 +57,9 @@ class IntegerSpec(FieldSpec):
     @property
     def encoder(self) -> Callable[[Any], Any] | None:
         return None
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield int, name
 
     def decode(self, value: Any, pointer: str) -> Any:
         return decode_integer(value, pointer)
@@ -182,6 +188,9 @@ class Decimal128Spec(FieldSpec):
     def store(self, value: Any) -> Any:
         return self.field.to_mongo(value)
 
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield Decimal128, f"{name}.__str__()"
+
     def load(self, stored: Any) -> Any:
         return stored.to_decimal() if isinstance(stored, Decimal128) else stored
 
@@ -230,6 +239,10 @@ class SequenceSpec(FieldSpec):
 
     def revive(self, stored: Any) -> Any:
         return stored
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield int, name
+        yield str, name
 
     def encode(self, stored: Any) -> Any:
         return encode_plain(stored)

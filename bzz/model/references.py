@@ -6,11 +6,11 @@ and nothing else; the referenced document is not read and need not exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bson import DBRef, ObjectId
+from bson import DBRef
 from mongoengine import Document, fields
 from mongoengine.base import LazyReference
 
@@ -29,9 +29,11 @@ from bzz.model.generic import (
 )
 from bzz.model.instances import create, revive, store
 from bzz.model.refusal import child, refuse
-from bzz.model.scalars import ObjectIdSpec
 from bzz.model.schema import Schema
 from bzz.model.untyped import fresh
+
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
 
 __all__ = ["CachedReferenceSpec", "KeyedSpec", "LazyReferenceSpec", "ReferenceSpec", "is_pending"]
 
@@ -76,12 +78,9 @@ class KeyedSpec(FieldSpec):
         value = key_in(stored)
         return None if value is None else self.key.encode(value)
 
-    @property
-    def encoder(self) -> Callable[[Any], Any] | None:
-        if not isinstance(self.key, ObjectIdSpec):
-            return self.encode
-        encode = self.encode
-        return lambda stored: str(stored) if type(stored) is ObjectId else encode(stored)
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        # Of scalars only: a dict may be what a field keeps of the other document.
+        return ((cls, how) for cls, how in self.key.written(source, name) if cls not in (dict, list))
 
 
 @describes(fields.ReferenceField)
@@ -92,9 +91,8 @@ class ReferenceSpec(KeyedSpec):
     def _abstract(self) -> bool:
         return bool(self.field.document_type._meta.get("abstract"))
 
-    @property
-    def encoder(self) -> Callable[[Any], Any] | None:
-        return self.encode if self._abstract else super().encoder
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        return iter(()) if self._abstract else super().written(source, name)
 
     def typed(self, key: Any) -> Any:
         return DBRef(self.field.document_type._get_collection_name(), self.key.store(key))
@@ -198,10 +196,6 @@ class CachedReferenceSpec(KeyedSpec):
 
     def encode(self, stored: Any) -> Any:
         return self.key.encode(_cached_key(stored))
-
-    @property
-    def encoder(self) -> Callable[[Any], Any] | None:
-        return self.encode
 
     def query(self, value: Any) -> tuple[str, Any]:
         return self.query_suffix, self.key.store(key_in(value))

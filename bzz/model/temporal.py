@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from mongoengine import fields
 
@@ -12,12 +13,25 @@ from bzz.model.field import FieldSpec, describes
 from bzz.model.moment import format_moment, naive_utc, parse_moment, to_milliseconds
 from bzz.model.untyped import encode_value
 
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
+
 __all__ = ["ComplexDateTimeSpec", "DateSpec", "DateTimeSpec"]
 
 
 @describes(fields.DateTimeField)
 class DateTimeSpec(FieldSpec):
     """A moment in UTC milliseconds. JSON: RFC 3339 with ``Z`` and three digits of a second."""
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        # orjson writes a moment in a fifth of the time that isoformat() takes, in quotes. The length tells
+        # whether there is a fraction, and that there is no offset.
+        text = source.name()
+        yield (
+            dt.datetime,
+            f"({text}[1:20] + '.000Z' if len({text} := dumps({name}).decode()) == 21"
+            f" else {text}[1:24] + 'Z' if len({text}) == 28 else format_moment({name}))",
+        )
 
     def decode(self, value: Any, pointer: str) -> Any:
         return to_milliseconds(parse_moment(value, pointer))
