@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mongoengine
 import pytest
 from bson import ObjectId
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from bzz.errors import DuplicateError, StorageTimeoutError
-from bzz.storage import Store, close_clients
+from bzz.storage import Store
+from tests.storage_machine import StorageMachine, made_ready, run_machine
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 
@@ -43,12 +42,8 @@ requests = st.lists(
 FAULTS = [{"closeConnection": True}, {"errorCode": 50}, {"errorCode": 112}, {"errorCode": 11602}]
 
 
-class Coalescing(RuleBasedStateMachine):
+class Coalescing(StorageMachine):
     """Waves of concurrent requests against a model: what is stored for certain, and what may be."""
-
-    url: str
-    name: str
-    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,9 +51,6 @@ class Coalescing(RuleBasedStateMachine):
         self.store = Store(Ticket, timeout=5)
         self.wait(self.store.prepare())
         self.kept: dict[int, dict[str, Any]] = {}
-
-    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(work)
 
     @rule(wave=requests)
     def wave(self, wave: list[tuple[str, int, Any]]) -> None:
@@ -70,14 +62,8 @@ class Coalescing(RuleBasedStateMachine):
     def wave_with_a_fault(
         self, wave: list[tuple[str, int, Any]], fault: dict[str, Any], command: str
     ) -> None:
-        point = {"configureFailPoint": "failCommand"}
-        admin = mongoengine.get_connection().admin
-        data = {"failCommands": [command], "appName": self.name, **fault}
-        admin.command({**point, "mode": {"times": 1}, "data": data})
-        try:
+        with self.fault(fault, command):
             results = self.wait(self._run(wave))
-        finally:
-            admin.command({**point, "mode": "off"})
         self._judge(wave, results, faulty=True)
         self._learn()
 
@@ -185,28 +171,12 @@ class Coalescing(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(mongo_url: str) -> Iterator[type[Coalescing]]:
-    Coalescing.name = f"bzz-{uuid.uuid4().hex}"
-    client = mongoengine.connect(
-        Coalescing.name, host=mongo_url, uuidRepresentation="standard", appname=Coalescing.name
-    )
-    Coalescing.loop = asyncio.new_event_loop()
-    yield Coalescing
-    Coalescing.loop.run_until_complete(close_clients())
-    Coalescing.loop.close()
-    client.drop_database(Coalescing.name)
-    mongoengine.disconnect_all()
+    with made_ready(Coalescing, mongo_url) as machine:
+        yield machine
 
 
 @pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_waves_of_requests(machine: type[Coalescing]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine,
-        settings=settings(
-            max_examples=20 * TORTURE,
-            stateful_step_count=12,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(machine, examples=20 * TORTURE, steps=12)
     gc.collect()  # connections that were being made when their request was cancelled: here they are ignored

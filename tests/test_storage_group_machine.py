@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mongoengine
 import pytest
 from bson import ObjectId
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from bzz.errors import DuplicateError, StorageTimeoutError, StorageUnavailableError
-from bzz.storage import Store, close_clients
+from bzz.storage import Store
 from tests.storage_drivers import everything_arrived
+from tests.storage_machine import StorageMachine, made_ready, run_machine
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 KEYS = range(8)
@@ -52,12 +51,8 @@ COMMANDS = ["find", "update", "delete", "commitTransaction", "findAndModify"]
 UNKNOWN = (StorageTimeoutError, StorageUnavailableError)
 
 
-class Grouping(RuleBasedStateMachine):
+class Grouping(StorageMachine):
     """Waves of concurrent changes; each sets a mark of its own and is told which mark it replaced."""
-
-    url: str
-    name: str
-    loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,9 +64,6 @@ class Grouping(RuleBasedStateMachine):
         self.wait(self.store.prepare())
         self.kept: dict[int, ObjectId] = {}
         self.fill()
-
-    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(work)
 
     @rule()
     def fill(self) -> None:
@@ -87,14 +79,8 @@ class Grouping(RuleBasedStateMachine):
 
     @rule(wave=changes, fault=st.sampled_from(FAULTS), command=st.sampled_from(COMMANDS))
     def wave_with_a_fault(self, wave: list[tuple[str, int, Any]], fault: Any, command: str) -> None:
-        point = {"configureFailPoint": "failCommand"}
-        admin = mongoengine.get_connection().admin
-        data = {"failCommands": [command], "appName": self.name, **fault}
-        admin.command({**point, "mode": {"times": 1}, "data": data})
-        try:
+        with self.fault(fault, command):
             marks, results = self.wait(self._run(wave))
-        finally:
-            admin.command({**point, "mode": "off"})
         self._judge(wave, marks, results)
 
     async def _run(self, wave: list[tuple[str, int, Any]]) -> tuple[list[ObjectId], list[Any]]:
@@ -217,28 +203,12 @@ class Grouping(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(mongo_url: str) -> Iterator[type[Grouping]]:
-    Grouping.name = f"bzz-{uuid.uuid4().hex}"
-    client = mongoengine.connect(
-        Grouping.name, host=mongo_url, uuidRepresentation="standard", appname=Grouping.name
-    )
-    Grouping.loop = asyncio.new_event_loop()
-    yield Grouping
-    Grouping.loop.run_until_complete(close_clients())
-    Grouping.loop.close()
-    client.drop_database(Grouping.name)
-    mongoengine.disconnect_all()
+    with made_ready(Grouping, mongo_url) as machine:
+        yield machine
 
 
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"
 )
 def test_waves_of_changes(machine: type[Grouping]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine,
-        settings=settings(
-            max_examples=15 * TORTURE,
-            stateful_step_count=10,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_machine(machine, examples=15 * TORTURE, steps=10)
