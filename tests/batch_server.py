@@ -12,7 +12,7 @@ import sys
 import mongoengine
 
 import bzz
-from tests.own_process import connect, open_notes, serve_until_killed
+from tests.own_process import serve_noting
 
 
 class Widget(mongoengine.Document):
@@ -21,12 +21,10 @@ class Widget(mongoengine.Document):
     number = mongoengine.IntField(default=0)
 
 
-def make_api(notes: int | None = None) -> bzz.Api:
+def make_api(notes: int) -> bzz.Api:
     """An Api with widgets; ``notes`` is a file descriptor, written to without any buffer."""
     api = bzz.Api()
     widgets = api.add(Widget, bulk={"PATCH", "DELETE"})
-    if notes is None:
-        return api
 
     @widgets.on_post_create_instance
     @widgets.on_post_update_instance
@@ -40,11 +38,5 @@ def make_api(notes: int | None = None) -> bzz.Api:
     return api
 
 
-async def serve(url: str, database: str, path: str) -> None:
-    """Serve until killed."""
-    connect(url, database)
-    await serve_until_killed(make_api(open_notes(path)).application())
-
-
 if __name__ == "__main__":
-    asyncio.run(serve(*sys.argv[1:]))
+    asyncio.run(serve_noting(make_api, *sys.argv[1:]))

@@ -13,7 +13,7 @@ import mongoengine
 
 import bzz
 from bzz.resource.idempotency import Idempotency
-from tests.own_process import connect, open_notes, serve_until_killed
+from tests.own_process import serve_noting
 
 
 class Coin(mongoengine.Document):
@@ -41,11 +41,5 @@ def make_api(notes: int) -> bzz.Api:
     return api
 
 
-async def serve(url: str, database: str, path: str) -> None:
-    """Serve until killed."""
-    connect(url, database)
-    await serve_until_killed(make_api(open_notes(path)).application())
-
-
 if __name__ == "__main__":
-    asyncio.run(serve(*sys.argv[1:]))
+    asyncio.run(serve_noting(make_api, *sys.argv[1:]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import mongoengine
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+import bzz
 from tests.program import ROOT, running
 from tests.serving import Client
 
@@ -44,11 +45,13 @@ async def serve_until_killed(application: Any) -> None:
     await asyncio.Event().wait()
 
 
+async def serve_noting(make_api: Callable[[int], bzz.Api], url: str, database: str, path: str) -> None:
+    """Serve an Api that notes in a file what is there also when the process is killed right after."""
+    connect(url, database)
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    await serve_until_killed(make_api(notes).application())
+
+
 def connect(url: str, database: str) -> None:
     """Connect mongoengine; MongoDB knows the connections by the name of the database."""
     mongoengine.connect(database, host=url, uuidRepresentation="standard", appname=database)
-
-
-def open_notes(path: str) -> int:
-    """Open a file to note things in that are there also when the process is killed right after."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
