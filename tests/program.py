@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import os
 import queue
+import random
 import shlex
 import shutil
 import signal
@@ -24,12 +27,24 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 60
 
 
+def _ports() -> Iterator[int]:
+    """Those below the ports that the kernel gives away itself; each process of pytest-xdist has its own."""
+    process = int("0" + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"))
+    mine = range(15_000 + process % 16, 32_000, 16)
+    first = random.randrange(len(mine))
+    return itertools.cycle([*mine[first:], *mine[:first]])
+
+
+_candidates = _ports()
+
+
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on now, nor is likely to until whoever asks for it does."""
+    for port in itertools.islice(_candidates, 1000):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("", port))
+            return port
+    raise OSError("no port is free")
 
 
 class Program:
@@ -80,8 +95,11 @@ class Program:
 
     def last_words(self) -> str:
         """All that it printed, once it has ended."""
-        while (line := self._arrived.get(timeout=PATIENCE)) is not None:
-            self.lines.append(line)
+        try:
+            while (line := self._arrived.get(timeout=PATIENCE)) is not None:
+                self.lines.append(line)
+        except queue.Empty:
+            raise AssertionError(f"it did not end, and had printed:\n{self.printed}") from None
         return self.printed
 
     def wait_until_it_listens(self, port: int) -> None:
@@ -91,7 +109,7 @@ class Program:
                 socket.create_connection(("localhost", port), timeout=5).close()
             except OSError:
                 assert self.process.poll() is None, f"it ended, and had printed:\n{self.last_words()}"
-                assert time.monotonic() < deadline, "it never listened"
+                assert time.monotonic() < deadline, f"it never listened, but printed:\n{self.printed}"
                 time.sleep(0.05)
             else:
                 return

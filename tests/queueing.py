@@ -15,7 +15,8 @@ import redis
 from bzz.delivery import wire
 from tests.program import ROOT, Program, running
 
-PATIENCE = 20.0
+#: Seconds for a worker to do anything, many times what it needs.
+PATIENCE = 90.0
 
 
 class Notes:
@@ -36,7 +37,7 @@ class Notes:
     def wait_until(self, what: str, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         deadline = time.monotonic() + PATIENCE
         while not enough(found := self.all(what)):
-            assert time.monotonic() < deadline, f"only these: {found}"
+            assert time.monotonic() < deadline, f"of {what}, only these: {found}"
             time.sleep(0.02)
         return found
 

@@ -69,7 +69,7 @@ class Command:
         self.process.send_signal(number)
         assert self.process.stderr is not None
         self.said += (await self.process.stderr.read()).decode()
-        return await asyncio.wait_for(self.process.wait(), 30)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 @asynccontextmanager
@@ -169,7 +169,7 @@ async def test_taken_port_is_said_in_one_line(shop: Path) -> None:
             "serve", "connected:api", "--port", port, "--address", "127.0.0.1", folder=shop
         ) as two:
             await two.until(rf"Error: Port {port} is already in use")
-            assert await two.process.wait() == 1
+            assert await asyncio.wait_for(two.process.wait(), 60) == 1
             assert "Traceback" not in two.said
 
 
@@ -188,7 +188,7 @@ async def test_mongo_in_the_foreground(tmp_path: Path) -> None:
         [mongod] = guardian.children()
         mongod.kill()
         await server.until("Error: MongoDB has stopped by itself")
-        assert await server.process.wait() == 1
+        assert await asyncio.wait_for(server.process.wait(), 60) == 1
 
 
 def run(*arguments: str, **environment: str | None) -> tuple[int, str]:

@@ -161,7 +161,7 @@ def test_depth_is_refused_before_parsing(opening: bytes, closed: bool) -> None:
         start = time.process_time()
         with pytest.raises(BodyError):
             parse_json(data)
-        assert time.process_time() - start < 2
+        assert time.process_time() - start < 10  # 200 000 levels; what is quadratic takes minutes
 
 
 def test_a_smaller_depth_can_be_asked_for() -> None:

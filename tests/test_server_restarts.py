@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -13,6 +12,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
+
+from tests.program import free_port
 
 RESTARTS = 20 if "BZZ_TORTURE" in os.environ else 5
 REPOSITORY = Path(__file__).parent.parent
@@ -47,14 +48,8 @@ async def start(port: int, processes: int) -> asyncio.subprocess.Process:
     )
     assert server.stdout is not None
     for _ in range(processes):
-        assert await asyncio.wait_for(server.stdout.readline(), 30) == b"ready\n"
+        assert await asyncio.wait_for(server.stdout.readline(), 90) == b"ready\n"
     return server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Load:
@@ -115,11 +110,11 @@ async def test_no_request_is_lost_while_servers_replace_each_other(processes: in
             assert load.outcomes.total() > done + 50, "there was no load"
     finally:
         load.going = False
-        await asyncio.gather(*clients)
         for server in servers:
             if server.returncode is None:
                 server.terminate()
-            await server.wait()
+            await asyncio.wait_for(server.wait(), 60)
+        await asyncio.wait_for(asyncio.gather(*clients), 60)
     failed = {outcome: count for outcome, count in load.outcomes.items() if outcome.startswith("failed")}
     assert not failed, load.outcomes
     print(load.outcomes, round(load.slowest, 3))

@@ -373,7 +373,7 @@ async def fail(client: Any, application: str, times: int, **how: Any) -> None:
 async def test_write_conflicts_are_tried_again(kind: str, database: str, mongo_url: str) -> None:
     name = f"bzz-{uuid.uuid4().hex}"
     async with explicit_client(kind, mongo_url, appname=name) as client:
-        store = Store(Person, client=client, timeout=2)
+        store = Store(Person, client=client, timeout=3)
         await store.insert({"_id": 1, "name": "a"})
         await fail(client, name, 5, errorCode=112)
         assert await store.update({"_id": 1}, {"$set": {"age": 2}}) == {"_id": 1, "name": "a"}
@@ -394,13 +394,13 @@ async def test_write_conflicts_are_tried_again(kind: str, database: str, mongo_u
 async def test_a_slow_command_ends_in_time(kind: str, database: str, mongo_url: str) -> None:
     name = f"bzz-{uuid.uuid4().hex}"
     async with explicit_client(kind, mongo_url, appname=name) as client:
-        store = Store(Person, client=client, timeout=0.5)
+        store = Store(Person, client=client, timeout=1.5)
         await store.ping()
-        await fail(client, name, 1, blockConnection=True, blockTimeMS=2500)
+        await fail(client, name, 1, blockConnection=True, blockTimeMS=8000)
         started = asyncio.get_running_loop().time()
         with pytest.raises(StorageTimeoutError):
             await store.find_one({"_id": 1})
-        assert asyncio.get_running_loop().time() - started < 2.0
+        assert asyncio.get_running_loop().time() - started < 7
         assert await store.find_one({"_id": 1}) is None
 
 

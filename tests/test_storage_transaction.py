@@ -269,7 +269,7 @@ async def test_a_slow_rollback_keeps_nobody_waiting(kind: str, database: str, mo
     async with explicit_client(kind, mongo_url, appname=name) as client:
         store = Store(Account, client=client)
         await store.insert({"_id": 1, "money": 100})
-        await fail(client, name, ["abortTransaction"], 1, blockConnection=True, blockTimeMS=1500)
+        await fail(client, name, ["abortTransaction"], 1, blockConnection=True, blockTimeMS=4000)
 
         async def endless(session: Any) -> None:
             await move(store, session, 10)
@@ -279,7 +279,7 @@ async def test_a_slow_rollback_keeps_nobody_waiting(kind: str, database: str, mo
         # A deadline of the driver's own around it must not keep the rollback from being sent.
         with pytest.raises(StorageTimeoutError), pymongo.timeout(0.25):
             await store.run_in_transaction(endless, 0.3)
-        assert asyncio.get_running_loop().time() - started < 1.2
+        assert asyncio.get_running_loop().time() - started < 3.5
         # The rollback arrives all the same.
         assert await store.update({"_id": 1}, {"$inc": {"money": 1}}) == {"_id": 1, "money": 100}
 

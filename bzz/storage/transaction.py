@@ -26,8 +26,9 @@ __all__ = ["run_in_transaction", "transaction"]
 
 T = TypeVar("T")
 
-# Seconds for rolling back when the time of the transaction itself is over.
-_ROLLBACK_SECONDS = 2.0
+# Seconds for rolling back when the time of the transaction itself is over. Many, since nobody waits for it, and
+# without it the locks stay for a minute and a half.
+_ROLLBACK_SECONDS = 10.0
 _rollbacks: set[asyncio.Task[None]] = set()
 
 
