@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bson import Int64
 from mongoengine import fields, signals
-from mongoengine.base import BaseField, ComplexBaseField
+from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 
 from bzz.errors import FieldError
 from bzz.model.body import Number
@@ -31,6 +31,7 @@ __all__ = ["Decoder", "decoder_of"]
 Convert = Callable[[Any], Any]
 
 _decoders: dict[Schema, Decoder | None] = {}
+_embedded_decoders: dict[Schema, Decoder] = {}
 
 # What a field does with a value; a field that has any of it on itself is not as its class is.
 _METHODS = frozenset({"_validate", "to_mongo", "to_python", "validate"})
@@ -146,10 +147,17 @@ def decoder_of(schema: Schema) -> Decoder | None:
 
 
 def _compile(schema: Schema) -> Decoder | None:
-    if schema.overrides & {"clean", "validate", "files", "sequences"} or not schema.self_contained:
-        return None
-    if not all(_is_usual(each, below=each is not schema) for each in schema.reachable()):
-        return None
+    # Not schema.reachable(): of two classes of one name, mongoengine knows only one.
+    seen = [schema]
+    for each in seen:
+        if not _is_usual(each, below=each is not schema):
+            return None
+        embedded = (at.embedded for spec in each.fields.values() for at in _with_items(spec))
+        seen.extend(at for at in embedded if at is not None and at not in seen)
+    return _decoder(schema)
+
+
+def _decoder(schema: Schema) -> Decoder:
     return Decoder(schema, [_member(spec) for spec in schema.fields.values()])
 
 
@@ -157,17 +165,21 @@ def _is_usual(schema: Schema, *, below: bool) -> bool:
     """Tell whether a class, and all fields that it names itself, is as mongoengine has made it."""
     if schema.polymorphic or schema.dynamic or not is_plain(schema) or not stores_plainly(schema):
         return False
+    if schema.model.clean is not BaseDocument.clean or schema.model.validate is not BaseDocument.validate:
+        return False
     for spec in schema.fields.values():
         if below and callable(spec.field.default) and spec.field.default not in _UNSEEN:
             return False
-        if type(spec.field).__set__ not in _SETTERS or not all(map(_is_own, _with_items(spec))):
+        if type(spec.field).__set__ not in _SETTERS or not all(
+            _is_own(each.field) for each in _with_items(spec)
+        ):
             return False
     return True
 
 
-def _with_items(spec: FieldSpec | None) -> Iterator[Any]:
+def _with_items(spec: FieldSpec | None) -> Iterator[FieldSpec]:
     while spec is not None:
-        yield spec.field
+        yield spec
         spec = spec.item
 
 
@@ -339,22 +351,17 @@ def _list(spec: FieldSpec) -> Convert:
 
 
 def _embedded(spec: EmbeddedSpec) -> Convert:
-    below = None
-
     def convert(value: Any) -> Any:
-        nonlocal below
-        if below is None:  # classes may contain themselves
-            below = _compile_below(spec)
         if value.__class__ is not dict:
             raise _RefusedError
-        return below.convert(value)
+        schema = spec.embedded
+        assert schema is not None
+        decoder = _embedded_decoders.get(schema)
+        if decoder is None:  # not before: a class may hold itself
+            decoder = _embedded_decoders[schema] = _decoder(schema)
+        return decoder.convert(value)
 
     return convert
-
-
-def _compile_below(spec: EmbeddedSpec) -> Decoder:
-    assert spec.embedded is not None
-    return Decoder(spec.embedded, [_member(each) for each in spec.embedded.fields.values()])
 
 
 _CONVERTERS: dict[type, Callable[[FieldSpec], Convert]] = {
