@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import mongoengine as me
 from bson import ObjectId
+
+import bzz
+from tests.serving import Client, serving
 
 
 class Address(me.EmbeddedDocument):
@@ -77,8 +82,23 @@ class Shelf(me.Document):
     boxes = me.ListField(me.EmbeddedDocumentField(Box))
 
 
-def seed() -> None:
-    """Store a team with two members, an owner and a project, and what is around it."""
+@asynccontextmanager
+async def serving_teams() -> AsyncIterator[Client]:
+    """Serve a team with two members, an owner and a project, and what is around it."""
+    _store()
+    api = bzz.Api()
+    api.add(User)
+    api.add(Team)
+    async with serving(api) as client:
+        yield client
+
+
+def stored(code: str = "t") -> Any:
+    """A team as it is stored, or None."""
+    return Team._get_collection().find_one({"_id": code})
+
+
+def _store() -> None:
     User(name="ann", age=30).save()
     User(name="bo", age=40, address=Address(city="Rio")).save()
     User(name="cy").save()

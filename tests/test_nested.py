@@ -13,7 +13,7 @@ from bzz.http.nested import Nested
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.resource.nested_reference import MAX_ASSOCIATED
 from bzz.testing import capture
-from tests.nested_models import Address, Box, Module, Note, Shelf, Team, User, seed
+from tests.nested_models import Address, Box, Module, Note, Shelf, Team, User, serving_teams, stored
 from tests.serving import Answer, Client, serving
 
 NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))]
@@ -21,16 +21,8 @@ NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))
 
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
-    seed()
-    api = bzz.Api()
-    api.add(User)
-    api.add(Team)
-    async with serving(api) as client:
+    async with serving_teams() as client:
         yield client
-
-
-def stored(code: str = "t") -> Any:
-    return Team._get_collection().find_one({"_id": code})
 
 
 def errors(answer: Answer, status: int = 400) -> dict[str, str]:

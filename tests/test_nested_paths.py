@@ -7,23 +7,14 @@ from typing import Any
 
 import pytest
 
-import bzz
-from tests.nested_models import Team, User, seed
-from tests.serving import Client, serving
+from tests.nested_models import serving_teams, stored
+from tests.serving import Client
 
 
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
-    seed()
-    api = bzz.Api()
-    api.add(User)
-    api.add(Team)
-    async with serving(api) as client:
+    async with serving_teams() as client:
         yield client
-
-
-def stored() -> Any:
-    return Team._get_collection().find_one({"_id": "t"})
 
 
 LIST = "GET, HEAD, POST, OPTIONS"

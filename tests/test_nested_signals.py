@@ -10,7 +10,7 @@ import pytest
 import bzz
 from bzz import signals
 from bzz.testing import capture
-from tests.nested_models import Address, Badge, Module, Note, Project, Team, User, seed
+from tests.nested_models import Address, Badge, Module, Note, Project, Team, User, serving_teams, stored
 from tests.serving import Client, serving
 
 NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))]
@@ -18,16 +18,8 @@ NAMED = [each for each in signals.ALL if each.name.startswith(("pre_", "post_"))
 
 @pytest.fixture
 async def client(database: str) -> AsyncIterator[Client]:
-    seed()
-    api = bzz.Api()
-    api.add(User)
-    api.add(Team)
-    async with serving(api) as client:
+    async with serving_teams() as client:
         yield client
-
-
-def stored() -> Any:
-    return Team._get_collection().find_one({"_id": "t"})
 
 
 async def test_the_signals_of_associating_and_taking_out(client: Client) -> None:
