@@ -48,6 +48,10 @@ class Commands(monitoring.CommandListener):
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         """Nothing to note."""
 
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _command in self.sent]
+
     def take(self) -> list[tuple[str, dict[str, Any]]]:
         sent, self.sent = self.sent, []
         return sent

@@ -15,6 +15,7 @@ import bzz
 from bzz import signals
 from bzz.testing import capture
 from tests.serving import Answer, Client, serving
+from tests.storage_drivers import Commands
 
 READING = {"find", "aggregate", "hello", "ping", "endSessions"}
 
@@ -63,20 +64,8 @@ class Shown(me.Document):
         return {"key": str(self.pk), "name": (self.name or "").upper()}
 
 
-class Commands(pymongo.monitoring.CommandListener):
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def started(self, event: Any) -> None:
-        self.names.append(event.command_name)
-
-    def succeeded(self, event: Any) -> None:
-        pass
-
-    failed = succeeded
-
-    def wrote(self) -> set[str]:
-        return set(self.names) - READING
+def wrote(commands: Commands) -> set[str]:
+    return {*commands.names} - READING
 
 
 @pytest.fixture
@@ -125,18 +114,18 @@ async def test_nothing_is_written_before_anything_else_was(watched: tuple[Client
         "document": {"id": None, "name": "x", "left": 1, "spot": {"city": "Rio"}},
         "unchecked": ["uniqueness"],
     }
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
     (await dry(client, "PUT", "/stock/" + "0" * 24, {"name": "x"})).problem(404)
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
     await make(client)
-    assert commands.wrote() >= {"createIndexes", "insert"}
+    assert wrote(commands) >= {"createIndexes", "insert"}
 
 
 async def test_updates_say_what_they_would_change(watched: tuple[Client, Commands]) -> None:
     client, commands = watched
     path = await make(client, spot={"city": "Rio"})
     before = await client.get(path)
-    commands.names.clear()
+    commands.take()
     operations = [{"op": "replace", "path": "/spot/city", "value": "Ur"}]
     with capture(*signals.ALL) as captured:
         answers = [
@@ -145,7 +134,7 @@ async def test_updates_say_what_they_would_change(watched: tuple[Client, Command
             await dry(client, "PATCH", path, operations, content_type="application/json-patch+json"),
             await dry(client, "PUT", path, {"name": "a"}),
         ]
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
     assert [told(each)["diff"] for each in answers] == [
         {"left": {"from": 1, "to": 3}},
         {"left": {"from": 1, "to": 3}, "spot": {"from": {"city": "Rio"}, "to": None}},
@@ -165,10 +154,10 @@ async def test_updates_say_what_they_would_change(watched: tuple[Client, Command
 async def test_deletions(watched: tuple[Client, Commands]) -> None:
     client, commands = watched
     path = await make(client)
-    commands.names.clear()
+    commands.take()
     with capture(*signals.ALL) as captured:
         answer = told(await dry(client, "DELETE", path))
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
     assert (answer["status"], answer["document"]["name"], answer["unchecked"]) == (204, "a", [])
     assert "diff" not in answer
     assert [event.signal.name for event in captured.events] == ["pre_delete_instance"]
@@ -179,7 +168,7 @@ async def test_deletions(watched: tuple[Client, Commands]) -> None:
 async def test_errors_are_those_of_the_write(watched: tuple[Client, Commands], method: str) -> None:
     client, commands = watched
     path = await make(client)
-    commands.names.clear()
+    commands.take()
     at = "/stock" if method == "POST" else path
     if method != "DELETE":
         invalid = (await dry(client, method, at, {"left": -1, "name": "x"})).problem(400)
@@ -197,7 +186,7 @@ async def test_errors_are_those_of_the_write(watched: tuple[Client, Commands], m
 
     with getattr(signals, f"pre_{action}_instance").connected_to(refuse, sender=Stock):
         assert (await dry(client, method, at, body=b'{"name": "x"}')).problem(402)["detail"] == "no"
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
 
 
 async def test_uniqueness_is_not_known(watched: tuple[Client, Commands]) -> None:
@@ -212,7 +201,7 @@ async def test_sequences_are_not_drawn(watched: tuple[Client, Commands]) -> None
     client, commands = watched
     answer = told(await dry(client, "POST", "/numbered", {"name": "x"}))
     assert (answer["document"]["number"], answer["unchecked"]) == (None, ["uniqueness", "sequences"])
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
     path = await make(client, "/numbered")
     assert (await client.get(path)).json["number"] == 1
     cleared = told(await dry(client, "PUT", path, {"number": None}))
@@ -223,7 +212,7 @@ async def test_sequences_are_not_drawn(watched: tuple[Client, Commands]) -> None
 async def test_a_model_that_saves_itself_is_not_asked_to(watched: tuple[Client, Commands]) -> None:
     client, commands = watched
     path = await make(client, "/careful")
-    commands.names.clear()
+    commands.take()
     created = told(await dry(client, "POST", "/careful", {"name": "b"}))
     changed = told(await dry(client, "PUT", path, {"name": "b"}))
     assert created["unchecked"] == changed["unchecked"] == ["uniqueness", "save"]
@@ -232,7 +221,7 @@ async def test_a_model_that_saves_itself_is_not_asked_to(watched: tuple[Client, 
     for method, at in (("POST", "/careful"), ("PUT", path)):
         (await dry(client, method, at, {"name": "dirty"})).problem(400)
     assert (Careful.saved, Careful.deleted) == (["a"], [])
-    assert commands.wrote() == set()
+    assert wrote(commands) == set()
 
 
 async def test_listeners_of_mongoengine_hear_nothing(watched: tuple[Client, Commands]) -> None:

@@ -22,8 +22,9 @@ from bzz.http.upload import Lines
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.server import Limits, Server
 from tests.serving import Answer, Client, serving
+from tests.storage_drivers import Commands
 from tests.streaming import NDJSON, count, downloading, streaming, upload, uploading
-from tests.test_bulk import Commands, swept
+from tests.test_bulk import swept
 
 __all__ = ["swept"]  # a fixture
 
@@ -416,7 +417,7 @@ async def test_an_outage_ends_a_stream(database: str) -> None:
             meta = {"db_alias": "lost-stream"}
 
         api = bzz.Api()
-        api.add(Drop, ndjson=True, timeout=1.0)
+        api.add(Drop, ndjson=True, timeout=3.0)
         limits = Limits(max_body_size=1000)
         async with (
             Server(api, port=0, address="127.0.0.1", limits=limits, access_log=None) as http,
@@ -504,7 +505,7 @@ async def limited(database: str) -> AsyncIterator[Server]:
     api = bzz.Api(cors=bzz.Cors("*"))
     api.add(Leaf, ndjson=True)
     api.add(Plain)
-    limits = Limits(max_body_size=10_000, body_timeout=2.0)
+    limits = Limits(max_body_size=10_000, body_timeout=3.0)
     async with Server(api, port=0, address="127.0.0.1", limits=limits, access_log=None) as server:
         yield server
 
@@ -537,7 +538,7 @@ async def test_a_stream_may_take_its_time_while_it_goes_on(limited: Server) -> N
     async with uploading(limited.port, "/leaf") as stream:
         for number in range(5):
             await stream.send(b'{"name": "a", "number": %d}\n' % number)
-            await asyncio.sleep(0.6)  # all in all more than the limit
+            await asyncio.sleep(0.7)  # all in all more than the limit
         await stream.end()
         (end,) = await stream.all()
     assert end["summary"]["succeeded"] == 5
@@ -563,7 +564,7 @@ async def test_a_stream_that_stops_is_ended(limited: Server, begun: bool) -> Non
 async def test_the_time_of_the_application_is_not_that_of_the_client(limited: Server) -> None:
     @signals.pre_create_instance.connect(sender=Leaf)
     async def slowly(data: Any) -> None:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.5)
 
     async with uploading(limited.port, "/leaf") as stream:
         await stream.send(b'{"name": "a"}\n')

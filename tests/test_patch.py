@@ -26,6 +26,7 @@ from bzz.errors import BodyError
 from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.testing import capture
 from tests.serving import Answer, Client, serving
+from tests.storage_drivers import Commands
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
 MERGE = "application/merge-patch+json"
@@ -476,19 +477,6 @@ async def test_a_missing_document(client: Client) -> None:
     (await apply(client, "/sheet/" + "0" * 24, [])).problem(404)
 
 
-class Commands(pymongo.monitoring.CommandListener):
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def started(self, event: Any) -> None:
-        self.names.append(event.command_name)
-
-    def succeeded(self, event: Any) -> None:
-        pass
-
-    failed = succeeded
-
-
 @pytest.fixture
 async def watched(database: str, mongo_url: str) -> AsyncIterator[tuple[Client, Commands]]:
     commands = Commands()
@@ -520,7 +508,7 @@ async def test_what_needs_no_read_is_one_command(
 ) -> None:
     client, commands = watched
     path = await make(client, name="a", place={"city": "c", "spot": {"floor": 1}})
-    commands.names.clear()
+    commands.take()
     answer = await merge(client, path, patch)
     assert answer.status == 200, answer
     assert commands.names == expected

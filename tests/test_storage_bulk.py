@@ -14,8 +14,7 @@ from bson import ObjectId
 from bzz.errors import DuplicateError, StorageError, StorageTimeoutError, ValidationError
 from bzz.storage import Store
 from bzz.storage.bulk import PIECE, delete_all, insert_all, insert_each, update_all
-from tests.storage_drivers import DRIVERS, KINDS, explicit_client
-from tests.test_bulk import Commands
+from tests.storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 TOO_LARGE = "x" * (16 * 2**20)
 
@@ -42,7 +41,7 @@ async def test_one_transaction_of_many(kind: str, database: str, mongo_url: str)
         store = Store(Coin, client=client)
         await store.prepare()
         documents = coins(2 * PIECE + 1)
-        commands.names.clear()
+        commands.take()
         assert (
             await store.run_in_transaction(lambda session: insert_all(store, documents, session), 20) is None
         )
@@ -118,7 +117,7 @@ async def test_each_for_itself(kind: str, database: str, mongo_url: str) -> None
     async with explicit_client(kind, mongo_url, event_listeners=[commands]) as client:
         store = Store(Coin, client=client)
         await store.prepare()
-        commands.names.clear()
+        commands.take()
         documents = coins(PIECE + 5)
         documents[3] = {"number": 2}
         documents[4] = {"number": 2**70}
