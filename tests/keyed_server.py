@@ -26,7 +26,7 @@ class Coin(mongoengine.Document):
 
 def make_api(notes: int) -> bzz.Api:
     """An Api with coins; ``notes`` is a file descriptor, written to without any buffer."""
-    api = bzz.Api(idempotency=Idempotency(timeout=0.8, wait=5.0))
+    api = bzz.Api(idempotency=Idempotency(timeout=2.5, wait=20.0))
     coins = api.add(Coin, retry_seconds=60)
 
     @coins.on_pre_create_instance

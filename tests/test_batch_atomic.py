@@ -330,7 +330,7 @@ async def test_a_conflict_without_end_is_reported_and_nothing_is_done(api: bzz.A
         return True
 
     events = Events(api)
-    batch = planned(api, open_account("b"), put("a", balance=7), open_account("c"), timeout=0.6)
+    batch = planned(api, open_account("b"), put("a", balance=7), open_account("c"), timeout=2.5)
     with pytest.raises((ConflictError, StorageTimeoutError)) as caught:
         await batch.run()
     assert tries > 1
@@ -349,7 +349,7 @@ async def test_the_deadline_ends_it_in_the_middle(api: bzz.Api) -> None:
         if data["owner"] == "b":
             await waiting.wait()
 
-    batch = planned(api, open_account("a"), open_account("b"), timeout=0.3)
+    batch = planned(api, open_account("a"), open_account("b"), timeout=1.5)
     with pytest.raises(StorageTimeoutError):
         await batch.run()
     assert states(batch) == ["rolled_back", "failed"]
@@ -517,7 +517,7 @@ async def test_a_commit_that_nobody_can_tell_of_is_reported_as_unknown(
 
     events = Events(own_api)
     commits(None, closeConnection=True)
-    batch = planned(own_api, open_account("a"), open_account("b"), timeout=0.7)
+    batch = planned(own_api, open_account("a"), open_account("b"), timeout=2.5)
     with pytest.raises(StorageError):
         await batch.run()
     assert states(batch) == ["unknown", "unknown"]
@@ -534,7 +534,7 @@ async def test_a_receiver_cannot_end_gracefully_what_could_not_be_committed(
 
     commits(None, errorCode=91)
     with pytest.raises(StorageError):
-        await planned(own_api, open_account("a"), timeout=0.5).run()
+        await planned(own_api, open_account("a"), timeout=2).run()
 
 
 # What cannot be atomic --------------------------------------------------------------------------------------

@@ -394,7 +394,7 @@ async def test_a_veto_is_not_remembered(client: Client) -> None:
 
 async def test_what_takes_too_long_is_rolled_back(database: str) -> None:
     gate = Gate()
-    async with serving(make_api(idempotency=Idempotency(timeout=0.3))) as client:
+    async with serving(make_api(idempotency=Idempotency(timeout=2.0))) as client:
         await client.post("/jar", json={"name": "warm"})
         with signals.pre_create_instance.connected_to(gate):
             (await send(client, "k")).problem(503)
@@ -604,7 +604,7 @@ def commits(mongo_url: str, database: str) -> Iterator[Callable[..., None]]:
 async def named(database: str, mongo_url: str) -> AsyncIterator[Client]:
     """An application whose connections can be told from others."""
     async with explicit_client("pymongo", mongo_url, appname=database) as driver:
-        api = make_api(client=driver, idempotency=Idempotency(timeout=1.2, wait=5))
+        api = make_api(client=driver, idempotency=Idempotency(timeout=3.0, wait=20))
         async with serving(api) as client:
             await client.post("/jar", json={"name": "warm"})
             yield client
@@ -658,7 +658,8 @@ async def alone(standalone: str) -> AsyncIterator[Client]:
 
 async def test_alone_it_is_the_same_as_long_as_the_server_lives(alone: Client) -> None:
     told = Told(*WRITES)
-    copies = await asyncio.gather(*(send(alone, "k") for _ in range(5)))
+    async with serving(make_api(idempotency=Idempotency(wait=30))) as patient:
+        copies = await asyncio.gather(*(send(patient, "k") for _ in range(5)))
     assert {each.status for each in copies} == {201}
     assert len({each.body for each in copies}) == 1
     assert told.take() == ["pre_create_instance", "post_create_instance"]

@@ -343,7 +343,7 @@ async def test_processes_count_together_and_exactly(redis_url: str) -> None:
 
 @pytest.mark.usefixtures("meters")
 async def test_the_counters_in_redis_go_away_on_their_own(redis_url: str) -> None:
-    limit = RateLimit(3, 3600, name="mail", meter=RedisMeter(redis_url, prefix="test:"))
+    limit = RateLimit(3, 3600, name="mail", meter=RedisMeter(redis_url, prefix="test:", timeout=30))
     assert [(await quota(limit)).remaining for _ in range(2)] == [2, 1]
     client = redis.asyncio.Redis.from_url(redis_url)
     keys = await client.keys("test:*")
@@ -355,7 +355,7 @@ async def test_the_counters_in_redis_go_away_on_their_own(redis_url: str) -> Non
 
 @pytest.mark.usefixtures("meters")
 async def test_a_clock_of_redis_that_was_put_back_keeps_nobody_out(redis_url: str) -> None:
-    limit = RateLimit(2, 10, name="clock", meter=RedisMeter(redis_url, prefix="test:"))
+    limit = RateLimit(2, 10, name="clock", meter=RedisMeter(redis_url, prefix="test:", timeout=30))
     client = redis.asyncio.Redis.from_url(redis_url)
     await client.set("test:clock:2/10:192.0.2.1", 9_000_000_000_000_000)
     await client.aclose()
@@ -429,7 +429,7 @@ async def test_it_counts_again_as_soon_as_redis_is_back(caplog: pytest.LogCaptur
 
 @pytest.mark.usefixtures("meters")
 async def test_a_connection_that_redis_has_dropped_costs_no_count(redis_url: str) -> None:
-    limit = RateLimit(5, 86400, name="dropped", meter=RedisMeter(redis_url))
+    limit = RateLimit(5, 86400, name="dropped", meter=RedisMeter(redis_url, timeout=30))
     assert (await quota(limit)).remaining == 4
     client = redis.asyncio.Redis.from_url(redis_url)
     await client.client_kill_filter(_type="normal", skipme=True)
@@ -439,7 +439,7 @@ async def test_a_connection_that_redis_has_dropped_costs_no_count(redis_url: str
 
 
 def test_a_meter_follows_the_event_loop(redis_url: str) -> None:
-    limit = RateLimit(5, 86400, name="loops", meter=RedisMeter(redis_url))
+    limit = RateLimit(5, 86400, name="loops", meter=RedisMeter(redis_url, timeout=30))
 
     async def once() -> Any:
         try:

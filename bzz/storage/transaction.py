@@ -26,7 +26,7 @@ __all__ = ["run_in_transaction", "transaction"]
 
 T = TypeVar("T")
 
-# Seconds for rolling back when the time of the transaction itself is over. Many, since nobody waits for it, and
+# Seconds for rolling back when the time of the transaction itself is over. Many: nobody waits for it, and
 # without it the locks stay for a minute and a half.
 _ROLLBACK_SECONDS = 10.0
 _rollbacks: set[asyncio.Task[None]] = set()
