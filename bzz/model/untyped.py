@@ -43,15 +43,21 @@ def encode_plain(value: Any) -> Any:
     return _encode(value, _PLAIN)
 
 
+_JSON = frozenset({str, int, bool, type(None)})
+
+
 def _encode(value: Any, encoders: Mapping[type, Encoder]) -> Any:
     cls = type(value)
-    if value is None or cls is str or cls is int or cls is bool:
+    if cls in _JSON or (cls is float and value - value == 0.0):  # which no infinity gives, and NaN neither
         return value
     if cls is dict:
-        return {str(key): _encode(item, encoders) for key, item in value.items()}
+        return {
+            key if type(key) is str else str(key): item if type(item) in _JSON else _encode(item, encoders)
+            for key, item in value.items()
+        }
     if cls is list or cls is tuple:
-        return [_encode(item, encoders) for item in value]
-    encoder = _nearest(cls, encoders)
+        return [item if type(item) in _JSON else _encode(item, encoders) for item in value]
+    encoder = encoders.get(cls) or _nearest(cls, encoders)
     if encoder is None:
         return _encode_container(value, encoders)
     result = encoder(value)
