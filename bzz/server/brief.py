@@ -26,10 +26,40 @@ from bzz.server.heads import Message
 if TYPE_CHECKING:
     from bzz.server.exchange import Exchange
 
-__all__ = ["Brief", "Request"]
+__all__ = ["Brief", "Request", "fits"]
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 _BODILESS = frozenset({204, 304})
+
+# What is relied on of Tornado's inside, here and in bzz.server.stream.
+_OF_STREAM = (
+    "_add_io_state",
+    "_closed",
+    "_find_read_pos",
+    "_handle_read",
+    "_read_buffer",
+    "_read_buffer_size",
+    "_read_from_buffer",
+    "_read_future",
+    "_read_max_bytes",
+    "_read_regex",
+    "_state",
+    "_try_inline_read",
+    "_write_buffer",
+)
+_OF_CONNECTION = (
+    "_finish_future",
+    "_on_connection_close",
+    "_read_finished",
+    "_request_headers",
+    "_request_start_line",
+)
+
+
+def fits(stream: object, connection: object) -> bool:
+    """Whether this Tornado is made as those that are known; with another one, all requests go its own way."""
+    inside = ((stream, _OF_STREAM), (connection, _OF_CONNECTION))
+    return all(hasattr(each, name) for each, names in inside for name in names)
 
 
 class Request(httputil.HTTPServerRequest):
@@ -117,7 +147,7 @@ class Brief(httputil.HTTPConnection):
         except Exception:
             app_log.exception("Uncaught exception")
         self.done(aborted=True)
-        self.stream.close()
+        self.stream.end()
 
     def _closed(self) -> None:
         callback, self._on_close = self._on_close, None
@@ -227,7 +257,7 @@ class Brief(httputil.HTTPConnection):
         stream = self.stream
         stream.set_close_callback(None)
         if stream.last:
-            stream.close()
+            stream.end()
         else:
             stream.resume(self._wait)
 

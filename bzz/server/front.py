@@ -20,7 +20,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import UnsatisfiableReadError
 
 from bzz.server.access import AccessLog, Entry
-from bzz.server.brief import Brief, Request
+from bzz.server.brief import Brief, Request, fits
 from bzz.server.exchange import Exchange, raw_refusal
 from bzz.server.heads import Heads, Message
 from bzz.server.limits import Limits
@@ -68,6 +68,7 @@ class Front(HTTPServer):
         self.sent.set_result(None)
         self._heads = Heads(limits.max_header_size, limits.max_body_size)
         self._router = _plain(application)
+        self._fits: bool | None = None
         self._ids = ""
         self._overflow = raw_refusal(
             431, f"The headers are larger than {limits.max_header_size} bytes.", "headers-too-large"
@@ -86,10 +87,12 @@ class Front(HTTPServer):
         stream = exchange.stream
         stream.overflow, stream.received = self._overflow, 0
         if stream.last:
-            stream.close()  # the client knows: its last answer said so
+            stream.end()  # the client knows: its last answer said so
         else:
             self.waiting[server_conn] = exchange
-            if self._router is not None:
+            if self._fits is None:
+                self._fits = fits(stream, exchange.connection)
+            if self._router is not None and self._fits:
                 stream.take = functools.partial(self._take, exchange, self._router)
         return exchange
 

@@ -207,6 +207,12 @@ class ClientStream(IOStream):
                 self._read_from_buffer(position)
         self.close()
 
+    def end(self) -> None:
+        """Close; what was sent beyond the last request is not worked on (RFC 9112, section 9.6)."""
+        self._read_buffer.clear()
+        self._read_buffer_size = 0
+        self.close()
+
     def release(self) -> None:
         """End the wait for a request: the stream belongs to somebody else."""
         self.take = None
