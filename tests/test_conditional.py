@@ -17,7 +17,7 @@ from bzz.resource.etag import etag_of, form_of, is_if_match, matches, matches_we
 from bzz.testing import capture
 from tests.serving import Client, serving
 
-ROUNDS = int(os.environ["BZZ_TORTURE"]) * 1000 if "BZZ_TORTURE" in os.environ else 50
+ROUNDS = int(os.environ["BZZ_TORTURE"]) * 300 if "BZZ_TORTURE" in os.environ else 50
 ELSE = '"0123"'
 
 
