@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bson import SON, DBRef
 from mongoengine import Document, EmbeddedDocument, fields
@@ -19,6 +19,9 @@ from bzz.model.refusal import child
 from bzz.model.schema import Schema
 from bzz.model.storable import check_storable
 from bzz.model.untyped import encode_value, fresh, load_value, normalize
+
+if TYPE_CHECKING:
+    from bzz.model.encoder_source import Source
 
 __all__ = ["UntypedSpec"]
 
@@ -45,6 +48,10 @@ class UntypedSpec(FieldSpec):
 
     def revive(self, stored: Any) -> Any:
         return _revive(stored)
+
+    def written(self, source: Source, name: str) -> Iterator[tuple[type, str]]:
+        yield str, name
+        yield int, name
 
     def encode(self, stored: Any) -> Any:
         return encode_value(stored)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mongoengine.base.common import _document_registry
+
 from bzz.model.encoder_source import Source
 from bzz.model.schema import Schema, Stored
-from bzz.model.untyped import encode_value
+from bzz.model.untyped import JSON_TYPES, encode_value
 
 __all__ = ["encoder_of", "fallback", "list_encoder_of"]
 
@@ -44,10 +46,23 @@ def _each(encode: Encoder) -> ListEncoder:
 
 def _polymorphic(schema: Schema) -> Encoder:
     own = _exact(schema)
+    own_name = schema.class_name
+    known: dict[str, tuple[Any, Encoder]] = {}
 
     def encode(stored: Stored) -> dict[str, Any]:
+        name = stored.get("_cls")
+        if name == own_name:
+            return own(stored)
+        found = known.get(name) if type(name) is str else None
+        # A class may be declared anew under its name; until then there is nothing to look for again.
+        if found is not None and _document_registry.get(name) is found[0]:
+            return found[1](stored)
         concrete = schema.of_stored(stored)
-        return own(stored) if concrete is schema else _exact(concrete)(stored)
+        if concrete is schema:
+            return own(stored)
+        encoder = _exact(concrete)
+        known[concrete.class_name] = concrete.model, encoder
+        return encoder(stored)
 
     return encode
 
@@ -69,7 +84,7 @@ def _compile(schema: Schema) -> Encoder:
         result = encode(stored)
         for key, value in stored.items():
             if key not in known and key[:1] != "_":
-                result[key] = encode_value(value)
+                result[key] = value if type(value) in JSON_TYPES else encode_value(value)
         return result
 
     return encode_dynamic

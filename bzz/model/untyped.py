@@ -24,7 +24,7 @@ from mongoengine.base import BaseDocument
 
 from bzz.model.moment import format_moment, to_milliseconds
 
-__all__ = ["encode_plain", "encode_value", "fresh", "load_value", "normalize"]
+__all__ = ["JSON_TYPES", "encode_plain", "encode_value", "fresh", "load_value", "normalize"]
 
 Encoder = Callable[[Any], Any]
 
@@ -43,20 +43,24 @@ def encode_plain(value: Any) -> Any:
     return _encode(value, _PLAIN)
 
 
-_JSON = frozenset({str, int, bool, type(None)})
+JSON_TYPES = frozenset({str, int, bool, type(None)})
 
 
 def _encode(value: Any, encoders: Mapping[type, Encoder]) -> Any:
     cls = type(value)
-    if cls in _JSON or (cls is float and value - value == 0.0):  # which no infinity gives, and NaN neither
+    if cls in JSON_TYPES or (
+        cls is float and value - value == 0.0
+    ):  # which no infinity gives, and NaN neither
         return value
     if cls is dict:
         return {
-            key if type(key) is str else str(key): item if type(item) in _JSON else _encode(item, encoders)
+            key if type(key) is str else str(key): item
+            if type(item) in JSON_TYPES
+            else _encode(item, encoders)
             for key, item in value.items()
         }
     if cls is list or cls is tuple:
-        return [item if type(item) in _JSON else _encode(item, encoders) for item in value]
+        return [item if type(item) in JSON_TYPES else _encode(item, encoders) for item in value]
     encoder = encoders.get(cls) or _nearest(cls, encoders)
     if encoder is None:
         return _encode_container(value, encoders)
