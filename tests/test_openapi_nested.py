@@ -12,7 +12,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 import bzz
-from tests.nested_models import Address, Module, Project, Team, User
+from bzz import signals
+from bzz.model import Schema, encode, encode_diff, to_stored
+from bzz.testing import capture
+from tests.nested_models import Address, Module, Project, Team, User, serving_teams
 from tests.serving import Answer, Client, serving
 from tests.test_nested_fields import Base, Everything, Person
 
@@ -246,6 +249,75 @@ async def test_classes_and_keys_of_every_kind_are_described(database: str) -> No
             await checking.ask("GET", f"/everything/e/{name}/ann")
 
 
+TOLD: list[tuple[str, str, Any, str]] = [
+    ("POST", "/user/ann/friends", {"id": "cy"}, "user.friends.post_create_instance"),
+    ("DELETE", "/user/ann/friends/cy", None, "user.friends.post_delete_instance"),
+    ("PUT", "/user/bo/address", {"city": "Oslo"}, "user.address.post_update_instance"),
+    ("DELETE", "/user/bo/address", None, "user.address.post_delete_instance"),
+    ("POST", "/user/bo/address", {"city": "Rio"}, "user.address.post_create_instance"),
+    ("PUT", "/team/t/owner", {"id": "bo"}, "team.owner.post_create_instance"),
+    ("DELETE", "/team/t/owner", None, "team.owner.post_delete_instance"),
+    ("POST", "/team/t/projects", {"name": "x"}, "team.projects.post_create_instance"),
+    ("PATCH", "/team/t/projects/x", {"stars": 3}, "team.projects.post_update_instance"),
+    ("POST", "/team/t/projects/x/module", {"lines": 3}, "team.projects.module.post_create_instance"),
+    ("PUT", "/team/t/projects/x/module", {"lines": 4}, "team.projects.module.post_update_instance"),
+    ("DELETE", "/team/t/projects/x/module", None, "team.projects.module.post_delete_instance"),
+    ("DELETE", "/team/t/projects/x", None, "team.projects.post_delete_instance"),
+]
+
+
+def shown(document: Any) -> Any:
+    return encode(Schema.of(type(document)), to_stored(document))
+
+
+async def test_what_is_told_below_a_document_is_described(database: str) -> None:
+    api = bzz.Api()
+    api.add(User)
+    api.add(Team)
+    document = described(api)
+    async with serving_teams() as client:
+        checking = Checking(client, document)
+        for method, path, body, name in TOLD:
+            with capture(*signals.ALL) as captured:
+                assert (await client.request(method, path, json=body)).status < 300, (method, path)
+            told = [each for each in captured.events if each.signal.name.startswith("post_")]
+            (event,) = [each for each in told if "owner" in each.payload]
+            payload = event.payload
+            said = {
+                "signal": event.signal.name,
+                "sender": event.sender.__name__,
+                "instance": shown(payload["instance"]),
+                "owner": shown(payload["owner"]),
+                "path": [*payload["path"]],
+                "updated_fields": encode_diff(Schema.of(type(payload["owner"])), payload["updated_fields"]),
+            }
+            hook = document["webhooks"][name]["post"]
+            assert name.endswith(event.signal.name)
+            assert hook["operationId"].startswith(event.signal.name)
+            schema = hook["requestBody"]["content"]["application/json"]["schema"]
+            assert checking.faults(schema, said) == [], said
+            resolved = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            assert resolved["required"] == [*said] == [*resolved["properties"]]
+
+
+def test_what_cannot_happen_below_a_document_is_not_told() -> None:
+    api = bzz.Api()
+    api.add(Team, methods=["GET"])
+    api.add(User, methods=["GET", "PUT"], writable=["age"])
+    assert [*described(api)["webhooks"]] == ["user.post_update_instance"]
+    api = bzz.Api()
+    api.add(Team, methods=["GET", "PUT"], nested=["members", "owner"])
+    hooks = [*described(api)["webhooks"]]
+    # What is done to the members themselves is told as theirs.
+    assert hooks == [
+        "team.post_update_instance",
+        "team.owner.post_create_instance",
+        "team.owner.post_delete_instance",
+        "team.members.post_create_instance",
+        "team.members.post_delete_instance",
+    ]
+
+
 def test_every_operation_has_a_name_and_an_example() -> None:
     api = bzz.Api()
     api.add(User)
@@ -255,6 +327,7 @@ def test_every_operation_has_a_name_and_an_example() -> None:
         (path, method, each) for path, item in document["paths"].items() for method, each in item.items()
     ]
     names = [each["operationId"] for _path, _method, each in everything]
+    names += [each["post"]["operationId"] for each in document["webhooks"].values()]
     assert len(names) == len({*names})
     assert {"list_team_members", "associate_team_members", "dissociate_team_members"} <= {*names}
     assert {"create_team_projects", "update_team_projects_module", "get_team_members"} <= {*names}
@@ -263,3 +336,9 @@ def test_every_operation_has_a_name_and_an_example() -> None:
             media = each["requestBody"]["content"]["application/json"]
             whole = {**media["schema"], "components": document["components"]}
             assert [*Draft202012Validator(whole).iter_errors(media["example"])] == []
+    for name, each in document["webhooks"].items():
+        media = each["post"]["requestBody"]["content"]["application/json"]
+        whole = {**media["schema"], "components": document["components"]}
+        assert [*Draft202012Validator(whole).iter_errors(media["example"])] == []
+        changed = media["example"].get("updated_fields", {})
+        assert [*changed] == [name.split(".")[1]] if "path" in media["example"] else len(changed) <= 1

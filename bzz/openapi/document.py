@@ -14,7 +14,7 @@ from bzz.model.json_schema import Catalog
 from bzz.openapi.nested import nested_paths
 from bzz.openapi.operations import Identifiers, ResourcePaths
 from bzz.openapi.service import BatchTerms, batch_path, probe_path, self_path
-from bzz.openapi.webhooks import webhooks
+from bzz.openapi.webhooks import nested_webhooks, webhooks
 from bzz.resource import Resource
 
 __all__ = ["Description", "Mounted", "openapi"]
@@ -66,9 +66,11 @@ def openapi(described: Description) -> Json:
         parameters |= one.parameters
         heard |= webhooks(one, catalog, identifiers)
     for one, path in ones.values():
-        below = dict(nested_paths(one, path, identifiers, {each: known for each, (known, _) in ones.items()}))
+        places = [*nested_paths(one, path, identifiers, {each: known for each, (known, _) in ones.items()})]
+        below = {each.path: each.shown() for each in places}
         _link(paths[path], below)
         paths |= below
+        heard |= nested_webhooks(places, catalog, identifiers)
     paths |= _service(described, catalog)
     info: Json = {"title": described.title, "version": described.version}
     if described.description:

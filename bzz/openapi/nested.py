@@ -32,7 +32,7 @@ from bzz.resource import Resource
 from bzz.resource.nested import names_of, nested_at
 from bzz.resource.nested_reference import MAX_ASSOCIATED
 
-__all__ = ["nested_paths"]
+__all__ = ["NestedPath", "nested_paths"]
 
 #: Entity tags, and not any state at all.
 _NAMED: Json = {
@@ -44,17 +44,17 @@ _NAMED: Json = {
 
 def nested_paths(
     one: ResourcePaths, path: str, identifiers: Identifiers, known: Mapping[Resource, ResourcePaths]
-) -> Iterator[tuple[str, Json]]:
-    """Yield each path below the documents of a resource, with its path item.
+) -> Iterator[NestedPath]:
+    """Yield each path below the documents of a resource that has any methods.
 
     ``one`` has the paths of the resource itself, ``path`` is that of its collection in the description.
     ``known`` are the paths of all resources that are described.
     """
     above = ((), f"{path}/{{key}}", [key_parameter(one.schema, one.catalog)])
     for place in _places(names_of(one.resource), above, (one.schema,)):
-        item = _Item(one, place, identifiers, known)
-        if item.methods:
-            yield place.path, item.shown()
+        found = NestedPath(one, place, identifiers, known)
+        if found.methods:
+            yield found
 
 
 class _Place:
@@ -96,8 +96,8 @@ def _item_key(prop: Property, names: list[str]) -> Json:
     return {"name": name, "in": "path", "required": True, "description": words, "schema": shown}
 
 
-class _Item(Answering):
-    """The path item of one place."""
+class NestedPath(Answering):
+    """A path below one document: ``path`` as it is described, and the ``fields`` that lead there."""
 
     def __init__(
         self,
@@ -108,7 +108,8 @@ class _Item(Answering):
     ) -> None:
         owner, root = one.resource, one.root_catalog
         nested = nested_at(owner, "key", place.names)
-        self.place = place
+        self.path = place.path
+        self.names = place.names
         self.fields = tuple(each for each in place.names if not each.isdigit())
         self._known = known.get(nested.target) if nested.target is not None else None
         if self._known is not None:
@@ -118,11 +119,12 @@ class _Item(Answering):
         else:
             catalog = catalog_below(owner, self.fields, nested.schema, root)
         super().__init__(owner, nested, one.catalog, catalog)
+        self._parameters_above = place.parameters
         self._identifiers = identifiers
         self._limited = one.limited
 
     def shown(self) -> Json:
-        """Return the item."""
+        """Return the path item."""
         return {method.lower(): self._operation(method) for method in self.methods}
 
     def _operation(self, method: str) -> Json:
@@ -130,7 +132,7 @@ class _Item(Answering):
             "operationId": self._identifiers.take(self._wanted(method)),
             "summary": self._summary(method),
             "tags": [self.owner.name],
-            "parameters": [*self.place.parameters, *self._parameters(method)],
+            "parameters": [*self._parameters_above, *self._parameters(method)],
         }
         body = self._body(method)
         if body is not None:
