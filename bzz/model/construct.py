@@ -20,7 +20,7 @@ from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 from bzz.model.field import FieldSpec
 from bzz.model.schema import Schema
 
-__all__ = ["construct", "filled", "is_plain"]
+__all__ = ["construct", "filled", "is_plain", "reconstruct"]
 
 _plans: dict[Schema, _Plan] = {}
 _put = object.__setattr__
@@ -30,8 +30,8 @@ class _Plan:
     """How the instances of one class are made.
 
     ``direct`` has (name, field, has a default) for fields whose values go into ``_data`` as they are, and
-    ``fill`` puts them there; ``descriptors`` has (name, field) for the others. ``filled`` are the fields
-    that may get a value although none was given.
+    ``fill`` puts them there; ``descriptors`` has (name, field) for the others. ``refill`` does the same with
+    what is stored. ``filled`` are the fields that may get a value although none was given.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -46,6 +46,7 @@ class _Plan:
                 else:
                     self.descriptors.append((name, field))
         self.fill = _generate(model._class_name, self.direct)
+        self.refill = _generate(model._class_name, self.direct, schema.fields)
         empty = {name for name, _, has_default in self.direct if not has_default}
         self.filled = [(name, spec) for name, spec in schema.fields.items() if name not in empty]
         self.displays = any(field.choices for field in model._fields.values())
@@ -73,15 +74,24 @@ class _Plan:
 _SCALARS = frozenset({str, int, float, bool, type(None), ObjectId, dt.datetime})
 
 
-def _generate(class_name: str, direct: list[tuple[str, Any, bool]]) -> Callable[..., None]:
+def _generate(
+    class_name: str, direct: list[tuple[str, Any, bool]], specs: Mapping[str, FieldSpec] | None = None
+) -> Callable[..., None]:
     """Write and compile the assignments to ``data`` of all direct fields: a third of the time of a loop.
 
-    The source holds names from the model (as literals) and nothing from anybody else.
+    With ``specs`` the values are stored ones, which ``revived(spec, value)`` makes typed. The source holds
+    names from the model (as literals) and nothing from anybody else.
     """
-    lines = ["def fill(document, data, get):"]
+    lines = ["def fill(document, data, get, revived=None):"]
     namespace: dict[str, Any] = {"own": _own, "default_of": _default_of, "scalars": _SCALARS}
     for number, (name, field, has_default) in enumerate(direct):
-        lines.append(f"    v = get({name!r})")
+        spec = specs[name] if specs else None
+        if spec is None:
+            lines.append(f"    v = get({name!r})")
+        else:
+            namespace[f"s{number}"], namespace[f"p{number}"] = spec, spec.plain
+            lines.append(f"    v = get({spec.db_name!r})")
+            lines.append(f"    if v is not None and v.__class__ not in p{number}: v = revived(s{number}, v)")
         if has_default:
             namespace[f"f{number}"] = field
             lines.append(f"    if v is None: v = default_of(f{number})")
@@ -110,6 +120,29 @@ def construct(schema: Schema, values: Mapping[str, Any], *, created: bool) -> An
     plan = _Plan.of(schema)
     if not plan.constructs:
         return schema.model(**values, __auto_convert=False, _created=created)
+    document, data = _begin(schema)
+    plan.fill(document, data, values.get)
+    for name, field in plan.descriptors:
+        field.__set__(document, values[name] if name in values else field.__get__(document, schema.model))
+    return _end(schema, plan, document, created)
+
+
+def reconstruct(schema: Schema, stored: Mapping[str, Any], revived: Callable[[FieldSpec, Any], Any]) -> Any:
+    """Make an instance from what is stored under the names of declared fields; None where it takes more.
+
+    ``revived`` makes a stored value that is not null a typed one.
+    """
+    plan = _Plan.of(schema)
+    if not plan.constructs or plan.descriptors:
+        return None
+    document, data = _begin(schema)
+    plan.refill(document, data, stored.get, revived)
+    document = _end(schema, plan, document, False)
+    _put(document, "_changed_fields", [])
+    return document
+
+
+def _begin(schema: Schema) -> tuple[Any, dict[str, Any]]:
     model = schema.model
     document = model.__new__(model)
     data: dict[str, Any] = {}
@@ -117,9 +150,10 @@ def construct(schema: Schema, values: Mapping[str, Any], *, created: bool) -> An
     _put(document, "_created", True)
     _put(document, "_data", data)
     _put(document, "_dynamic_fields", SON.__new__(SON))  # all of an empty one; its __init__ is half the time
-    plan.fill(document, data, values.get)
-    for name, field in plan.descriptors:
-        field.__set__(document, values[name] if name in values else field.__get__(document, model))
+    return document, data
+
+
+def _end(schema: Schema, plan: _Plan, document: Any, created: bool) -> Any:
     _put(document, "_cls", schema.class_name)
     if plan.displays:
         document._BaseDocument__set_field_display()

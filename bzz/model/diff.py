@@ -40,10 +40,14 @@ def diff(schema: Schema, before: Stored, after: Stored) -> dict[str, Change]:
 
 
 def _compare(schema: Schema, before: Stored, after: Stored, prefix: str, changes: dict[str, Change]) -> None:
-    for name, spec in schema.fields.items():
-        old: Any = before.get(spec.db_name)
-        new: Any = after.get(spec.db_name)
+    for name, db_name, spec in schema.columns:
+        old: Any = before.get(db_name)
+        new: Any = after.get(db_name)
         if old is new or same(old, new):
+            continue
+        plain = spec.plain
+        if (new is None or new.__class__ in plain) and (old is None or old.__class__ in plain):
+            changes[f"{prefix}{name}"] = {"from": old, "to": new}
             continue
         below = _common(spec, old, new)
         if below is not None:

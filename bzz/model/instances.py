@@ -16,7 +16,7 @@ from mongoengine import Document, DynamicDocument, DynamicEmbeddedDocument, Embe
 from mongoengine.base import BaseDict, BaseDocument, BaseList
 
 from bzz.errors import FieldError, ValidationError
-from bzz.model.construct import construct, filled
+from bzz.model.construct import construct, filled, reconstruct
 from bzz.model.equality import same
 from bzz.model.field import FieldSpec
 from bzz.model.refusal import MAX_ERRORS, child
@@ -136,6 +136,11 @@ def set_field(document: Any, spec: FieldSpec, value: Any) -> None:
 def revive(schema: Schema, stored: Stored) -> Any:
     """Make the document that this stored one is, of its concrete class, not created and not changed."""
     schema = schema.of_stored(stored)
+    if not schema.dynamic:
+        document = reconstruct(schema, stored, _revived)
+        if document is not None:
+            _remember(schema, document, stored)
+            return document
     declared: dict[str, Any] = {}
     dynamic: dict[str, Any] = {}
     for key, value in stored.items():

@@ -64,6 +64,11 @@ class Schema:
         return schema
 
     @cached_property
+    def columns(self) -> tuple[tuple[str, str, FieldSpec], ...]:
+        """Each field with its name and the one that MongoDB knows, for loops that run often."""
+        return tuple((name, spec.db_name, spec) for name, spec in self.fields.items())
+
+    @cached_property
     def key(self) -> FieldSpec:
         """The field whose value stands in URLs: what ``get_id_field_name()`` says, else the primary key."""
         name = _key_name(self.model)
