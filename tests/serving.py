@@ -76,7 +76,9 @@ class Client:
             body=body,
             allow_nonstandard_methods=True,
             follow_redirects=False,
-            request_timeout=60,
+            # Hundreds at once wait for each other, from the moment at which they want to connect.
+            connect_timeout=150,
+            request_timeout=150,
         )
         return Answer(await self._client.fetch(request, raise_error=False))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import psutil
 from motor.motor_asyncio import AsyncIOMotorClient
 from motor.motor_tornado import MotorClient
 from pymongo import AsyncMongoClient, monitoring
@@ -52,6 +54,14 @@ class Commands(monitoring.CommandListener):
     def names(self) -> list[str]:
         return [name for name, _command in self.sent]
 
+    async def until(self, command: str, count: int = 1) -> None:
+        """Wait until so many of a command were sent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                while self.names.count(command) < count:
+                    await asyncio.sleep(0.001)
+        assert self.names.count(command) >= count, f"{command} was never sent, but {self.names}"
+
     def take(self) -> list[tuple[str, dict[str, Any]]]:
         sent, self.sent = self.sent, []
         return sent
@@ -70,8 +80,23 @@ async def everything_arrived(client: Any, application: str) -> None:
     asked = {"aggregate": 1, "pipeline": connections, "cursor": {"batchSize": 10_000}}
     async with asyncio.timeout(60):
         while True:
-            ours = {each.laddr.port for each in psutil.Process().net_connections("tcp")}
+            ours = _own_ports()
             found = (await client.admin.command(asked))["cursor"]["firstBatch"]
             if all(int(each["client"].rpartition(":")[2]) in ours for each in found):
                 return
             await asyncio.sleep(0.01)
+
+
+def _own_ports() -> set[int]:
+    """The ports of this process; asking the system for connections is slow where thousands linger."""
+    ports = set()
+    for each in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # no socket, or the folder itself
+            found = socket.socket(fileno=int(each.name))
+            try:
+                ports.add(found.getsockname()[1])
+            except (IndexError, TypeError):  # of another family
+                continue
+            finally:
+                found.detach()
+    return ports

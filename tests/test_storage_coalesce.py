@@ -117,10 +117,9 @@ async def test_one_read_is_under_way_at_a_time(watched: Watched, monkeypatch: py
     await fill(100)
     monkeypatch.setattr("bzz.storage.coalesce.SLOW_READ", 60)
     store = Store(Ware, client=watched.client)
-    await watched.fail("find", 1, blockConnection=True, blockTimeMS=300)
+    await watched.fail("find", 1, blockConnection=True, blockTimeMS=2000)
     reads = [asyncio.create_task(store.find_by_id(n)) for n in range(100)]
-    while not watched.commands.sent:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find")
     assert not any(read.done() for read in reads)
     assert [command["filter"] for command in watched.sent("find")] == [{"_id": 0}]
     assert await asyncio.gather(*reads) == documents(100)
@@ -269,8 +268,7 @@ async def test_a_read_never_joins_a_command_that_was_sent(watched: Watched) -> N
     # Two reads are held on their way; what comes now has to see what is acknowledged meanwhile.
     await watched.fail("find", 2, blockConnection=True, blockTimeMS=150)
     early = [asyncio.create_task(watched.store.find_by_id(1)) for _ in range(2)]
-    while len(watched.commands.sent) < 2:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find", 2)
     await watched.store.update({"_id": 1}, {"$set": {"n": "new"}})
     late = await asyncio.gather(*(watched.store.find_by_id(1) for _ in range(10)))
     assert late == [{"_id": 1, "n": "new"}] * 10
@@ -355,8 +353,7 @@ async def test_a_lane_is_free_again_when_its_request_is_cancelled(watched: Watch
     await fill(10)
     await watched.fail("find", 2, blockConnection=True, blockTimeMS=400)
     stuck = [asyncio.create_task(watched.store.find_by_id(n)) for n in range(2)]
-    while len(watched.commands.sent) < 2:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find", 2)
     waiting = asyncio.gather(*(watched.store.find_by_id(n) for n in range(2, 10)))
     await asyncio.sleep(0)
     for task in stuck:

@@ -207,8 +207,7 @@ async def test_another_writer_in_between(watched: Watched) -> None:
     await fill(40)
     await watched.fail("update", 1, blockConnection=True, blockTimeMS=300)
     tasks = [asyncio.create_task(count_up(watched.store, n)) for n in range(40)]
-    while "update" not in [name for name, _ in watched.commands.sent]:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("update")
     other = Stock._get_collection().find_one_and_update
     before = await asyncio.to_thread(other, {"_id": 30}, {"$inc": {"n": 100}})
     befores = await asyncio.gather(*tasks)
@@ -335,11 +334,10 @@ async def test_a_connection_that_breaks_under_a_single_change(watched: Watched) 
 
 async def test_who_waits_for_a_transaction_waits_within_the_time_limit(watched: Watched) -> None:
     await fill(20)
-    hurried = Store(Stock, client=watched.client, timeout=0.5)
-    await watched.fail("update", 1, blockConnection=True, blockTimeMS=1500)
+    hurried = Store(Stock, client=watched.client, timeout=2.0)
+    await watched.fail("update", 1, blockConnection=True, blockTimeMS=5000)
     tasks = [asyncio.create_task(count_up(hurried, n)) for n in range(20)]
-    while "update" not in [name for name, _ in watched.commands.sent]:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("update")
     late = asyncio.create_task(count_up(hurried, 15))
     results = await asyncio.gather(*tasks, late, return_exceptions=True)
     for each in results:
@@ -383,10 +381,9 @@ async def test_cancelled_changes_leave_the_others_alone(watched: Watched) -> Non
 
 async def test_a_cancelled_wait_for_a_transaction(watched: Watched) -> None:
     await fill(20)
-    await watched.fail("update", 1, blockConnection=True, blockTimeMS=300)
+    await watched.fail("update", 1, blockConnection=True, blockTimeMS=2000)
     tasks = [asyncio.create_task(count_up(watched.store, n)) for n in range(20)]
-    while "update" not in [name for name, _ in watched.commands.sent]:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("update")
     late = [asyncio.create_task(count_up(watched.store, 15)) for _ in range(3)]
     await asyncio.sleep(0)
     late[0].cancel()
