@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import logging
 import socket
@@ -157,6 +156,8 @@ def hush(listener: Listener) -> None:
 
     Only on Linux; elsewhere nothing happens, and a client who connects in the last moment is reset.
     """
+    import ctypes  # noqa: PLC0415 - for nothing but this
+
     for listening in listener.sockets:
         for option, program in ((_SO_ATTACH_REUSEPORT_CBPF, _CHOOSE_SECOND), (_SO_ATTACH_FILTER, _DROP_SYN)):
             code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))

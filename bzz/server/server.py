@@ -15,7 +15,6 @@ from tornado.routing import PathMatches
 
 from bzz.application import Application, unlogged
 from bzz.health import DRAINING, HealthHandler, ReadyHandler
-from bzz.http.rate_limit_redis import close_meters
 from bzz.mongoengine_handler import ProblemHandler
 from bzz.server.access import AccessLog
 from bzz.server.front import Front
@@ -145,7 +144,7 @@ class Server:
                 break
         watch.cancel()
         await front.close_all_connections()
-        await close_meters()
+        await _close_meters()
         await close_clients()
 
     def force(self) -> None:
@@ -186,6 +185,12 @@ def application_of(app: Any) -> tornado.web.Application:
         f"Cannot serve {app!r}: it is neither a tornado.web.Application, nor a list of Tornado rules, nor "
         "has it an application() method, as bzz.Api has."
     )
+
+
+async def _close_meters() -> None:
+    from bzz.http.rate_limit_redis import close_meters  # noqa: PLC0415 - who counts nothing does without
+
+    await close_meters()
 
 
 def _probes(application: tornado.web.Application) -> Iterator[re.Pattern[str]]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from bzz.server.limits import Limits
 from bzz.server.listener import hush
-from bzz.server.processes import Supervisor
 from bzz.server.server import Server
 from bzz.signals import server_init
 from bzz.storage.connection import forget_after_fork
@@ -78,6 +77,8 @@ def serve(
 
 
 def _supervise(server: Server, processes: int) -> None:
+    from bzz.server.processes import Supervisor  # noqa: PLC0415 - one process does without
+
     def work(number: int, lifeline: int) -> None:
         forget_after_fork()
         server.worker = number
