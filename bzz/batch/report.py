@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
 from bzz.batch.runner import Batch, Entry
+from bzz.http.created import location
 from bzz.model import Schema
 from bzz.mongoengine_handler import problem_of
 from bzz.resource import Action
@@ -92,8 +92,7 @@ async def _outcome(entry: Entry, *, dry_run: bool) -> dict[str, Any]:
         told["etag"] = planned.resource.etag(outcome.after)
     told["body"] = orjson.Fragment(await planned.resource.view.render(outcome.after))
     if planned.action == "create_instance" and not dry_run:
-        key = planned.resource.key_of(outcome.after)
-        told["location"] = f"{planned.collection}/{quote(key, safe='')}" if key else planned.collection
+        told["location"] = location(planned.collection, planned.resource.key_of(outcome.after))
     if planned.action == "update_instance" or outcome.updated_fields:
         told["diff"] = planned.resource.view.diff(outcome.after, outcome.updated_fields)
     return told

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import orjson
 import tornado.web
 from tornado.httputil import HTTPServerRequest
 
-from bzz import model as typed
 from bzz.errors import BodyError, HeaderError
+from bzz.http.created import location
 from bzz.http.problem_handler import problem_at
 from bzz.http.request import JSON, arguments, preferences, read_patch
 from bzz.resource.bulk import Bulk, BulkRequest, Creation, Handling
@@ -186,9 +185,9 @@ async def _done(item: Item, path: str) -> Mapping[str, Any]:
     if outcome.after is None:
         return {}
     told: dict[str, Any] = {}
-    key = typed.key_to_text(resource.schema, outcome.after)
+    key = resource.key_of(outcome.after)
     if key:  # a document that is only tried out may have none yet
-        told = {"key": key, "location": f"{path}/{quote(key, safe='')}"}
+        told = {"key": key, "location": location(path, key)}
     body = await resource.view.render(outcome.after)
     if not item.operation.dry_run:
         told["etag"] = resource.view.etag(outcome.after, body)
