@@ -110,7 +110,11 @@ class AsyncSignal(Signal):
         self._name = value or None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name or f'in {self._module}'!r}>"
+        try:
+            known = self.name
+        except ValueError:
+            known = f"in {self._module}"
+        return f"<{type(self).__name__} {known!r}>"
 
     def _new_connection(self, receiver: Any, sender: Any, weak: bool | None, options: Options) -> Connection:
         if options.get("queue") is not None:
