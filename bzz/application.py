@@ -1,4 +1,4 @@
-"""A Tornado application that takes the short way to a document where it is open.
+"""A Tornado application that takes the short way to documents where it is open.
 
 The answer is the one that the handler would give, byte for byte. See :mod:`bzz.resource.glance` for when.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tornado.web
 from tornado import httputil
@@ -16,16 +16,23 @@ from tornado.log import access_log
 
 from bzz.errors import BzzError
 from bzz.http.lean import common_headers
-from bzz.http.request import JSON
-from bzz.model import Stored
+from bzz.http.paging import link_header
+from bzz.http.request import JSON, arguments
+from bzz.model import ListQuery, Stored
 from bzz.mongoengine_handler import MongoEngineRestHandler
+from bzz.quick import WRITING, QuickWrites
 from bzz.resource import Options
 from bzz.resource.glance import Glance
+from bzz.resource.page import Page
+from bzz.storage.gather import Found
 
 __all__ = ["Application", "unlogged"]
 
 # The event loop holds tasks weakly.
 _running: set[asyncio.Task[None]] = set()
+
+# How many texts of queries are understood at once, for each rule.
+_MAX_PLANS = 1000
 
 _OK = httputil.ResponseStartLine("", 200, "OK")
 # What a subclass may say without doing anything of its own.
@@ -46,7 +53,8 @@ class Application(tornado.web.Application):
     """A :class:`tornado.web.Application` that needs no handler for the plainest requests."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        self._glances: dict[int, tuple[Any, Glance | None]] = {}
+        self._ways: dict[int, tuple[Any, _Way | None]] = {}
+        self._writes = QuickWrites(self, self._is_unlogged)
         super().__init__(*args, **settings)
 
     def get_handler_delegate(
@@ -61,52 +69,104 @@ class Application(tornado.web.Application):
         if (
             request.method == "GET"
             and path_args
-            and path_args[0]
             and target_kwargs is not None
-            and not request.query
             and self._is_plain(request.headers)
         ):
-            known = self._glances.get(id(target_kwargs))
+            known = self._ways.get(id(target_kwargs))
             if known is None:
                 # With what it is about, so that no other dict can ever have the same number.
-                known = target_kwargs, _glance(target_class, target_kwargs)
-                self._glances[id(target_kwargs)] = known
+                known = target_kwargs, _way(target_class, target_kwargs)
+                self._ways[id(target_kwargs)] = known
             if known[1] is not None:
                 usual = (request, target_class, target_kwargs, path_args, path_kwargs)
-                return _Look(self, known[1], usual)
+                if not path_args[0]:
+                    return _LookAtList(self, known[1], usual)
+                if not request.query:
+                    return _LookAtOne(self, known[1], usual)
+        if request.method in WRITING:
+            quick = self._writes.delegate((request, target_class, target_kwargs, path_args, path_kwargs))
+            if quick is not None:
+                return quick
         return super().get_handler_delegate(request, target_class, target_kwargs, path_args, path_kwargs)
 
     def _is_plain(self, headers: httputil.HTTPHeaders) -> bool:
-        log = self.settings.get("log_function")
         return (
             "If-None-Match" not in headers
             and "If-Match" not in headers
             and "Content-Length" not in headers
             and "Transfer-Encoding" not in headers
             and not self.transforms
-            and (log is unlogged or (log is None and not access_log.isEnabledFor(logging.INFO)))
+            and self._is_unlogged()
         )
 
+    def _is_unlogged(self) -> bool:
+        log = self.settings.get("log_function")
+        return log is unlogged or (log is None and not access_log.isEnabledFor(logging.INFO))
 
-def _glance(handler: type, given: dict[str, Any]) -> Glance | None:
+
+class _Plan(NamedTuple):
+    """What the text of a query asks for; the values of ``Link`` with and without a next page."""
+
+    query: ListQuery
+    asked: dict[str, list[str]]
+    links: dict[bool, str]
+
+
+class _Way:
+    """The short way that a rule has."""
+
+    __slots__ = ("_path", "_plans", "glance")
+
+    def __init__(self, glance: Glance, path: str) -> None:
+        self.glance = glance
+        self._path = path
+        self._plans: dict[str, _Plan | None] = {}
+
+    def plan(self, request: httputil.HTTPServerRequest) -> _Plan | None:
+        """Return what a list request asks for, None if the way is closed; raises what a handler raises.
+
+        Nothing but its text decides that, so what was asked before need not be understood again.
+        """
+        try:
+            return self._plans[request.query]
+        except KeyError:
+            pass
+        asked = arguments(request)
+        query = self.glance.plan(asked)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        plan = self._plans[request.query] = None if query is None else _Plan(query, asked, {})
+        return plan
+
+    def link(self, plan: _Plan, page: Page) -> str:
+        """Return where the pages beside a page are."""
+        found = plan.links.get(page.more)
+        if found is None:
+            found = plan.links[page.more] = link_header(self._path, plan.asked, page)
+        return found
+
+
+def _way(handler: type, given: dict[str, Any]) -> _Way | None:
     """Return the short way that a rule has, if its handler does nothing of its own."""
     if not issubclass(handler, MongoEngineRestHandler) or given.keys() != {"resource", "path", "gate"}:
         return None
     above = handler.__mro__[: handler.__mro__.index(MongoEngineRestHandler)]
     if given["gate"] is not None or not all(_SAID.issuperset(vars(each)) for each in above):
         return None
-    found: Glance = given["resource"].glance
-    return found if found.is_possible else None
+    glance: Glance = given["resource"].glance
+    return _Way(glance, given["path"]) if glance.is_possible else None
 
 
 class _Look(httputil.HTTPMessageDelegate):
-    """One request for one document."""
+    """One request for what is only read."""
 
-    __slots__ = ("_application", "_glance", "_start_line", "_usual")
+    __slots__ = ("_application", "_start_line", "_usual", "_way")
 
-    def __init__(self, application: Application, glance: Glance, usual: tuple[Any, ...]) -> None:
+    stream_request_body = False  # as Tornado's own delegates say it
+
+    def __init__(self, application: Application, way: _Way, usual: tuple[Any, ...]) -> None:
         self._application = application
-        self._glance = glance
+        self._way = way
         self._usual = usual
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
@@ -114,22 +174,30 @@ class _Look(httputil.HTTPMessageDelegate):
         self._start_line = start_line
 
     def finish(self) -> None:
-        """Read the document; whatever is not as simple as that is left to the handler."""
+        """Read what is asked for; whatever is not as simple as that is left to the handler."""
         try:
-            answer = self._glance.read(self._usual[3][0].decode())
+            reading = self._begin()
         except Exception:  # whatever it is: the handler meets it too, and can say so
-            answer = None
-        if answer is None:
+            reading = None
+        if reading is None:
             self._hand_over()
-        elif isinstance(answer, asyncio.Future):
-            answer.add_done_callback(self._answer_with)
+        elif isinstance(reading, asyncio.Future):
+            reading.add_done_callback(self._answer_with)
         else:
-            task = asyncio.get_running_loop().create_task(self._answer(answer))
+            task = asyncio.get_running_loop().create_task(self._answer(reading))
             _running.add(task)
             task.add_done_callback(_running.discard)
 
     def on_connection_close(self) -> None:
         """A read goes on when the client is gone, as it does with a handler."""
+
+    def _begin(self) -> Awaitable[Any] | None:
+        """Begin to read; None if the way is closed."""
+        raise NotImplementedError
+
+    def _show(self, found: Any) -> tuple[bytes, str, str]:
+        """Return the body of the answer, and the name and the value of the header that goes with it."""
+        raise NotImplementedError
 
     def _hand_over(self) -> None:
         delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
@@ -140,38 +208,69 @@ class _Look(httputil.HTTPMessageDelegate):
         request, handler, given, *_ = self._usual
         handler(self._application, request, **given).fail(error)
 
-    async def _answer(self, reading: Awaitable[Stored | None]) -> None:
+    async def _answer(self, reading: Awaitable[Any]) -> None:
         try:
-            stored = await reading
+            found = await reading
         except BzzError as error:
             self._fail(error)
         except Exception:
             self._hand_over()
         else:
-            self._show(stored)
+            self._send(found)
 
-    def _answer_with(self, reading: asyncio.Future[Stored | None]) -> None:
+    def _answer_with(self, reading: asyncio.Future[Any]) -> None:
         try:
-            stored = reading.result()
+            found = reading.result()
         except BzzError as error:
             self._fail(error)
         except (Exception, asyncio.CancelledError):
             self._hand_over()
         else:
-            self._show(stored)
+            self._send(found)
 
-    def _show(self, stored: Stored | None) -> None:
-        if stored is None:
-            self._fail(self._glance.missing())
-            return
+    def _send(self, found: Any) -> None:
         try:
-            body, tag = self._glance.show(stored)
+            body, name, value = self._show(found)
+        except BzzError as error:
+            self._fail(error)
+            return
         except Exception:
             self._hand_over()
             return
         headers = common_headers(JSON)
-        headers["Etag"] = tag
+        headers[name] = value
         headers["Content-Length"] = str(len(body))
         connection = self._usual[0].connection
         connection.write_headers(_OK, headers, body)
         connection.finish()
+
+
+class _LookAtOne(_Look):
+    """One request for one document."""
+
+    __slots__ = ()
+
+    def _begin(self) -> Awaitable[Stored | None] | None:
+        return self._way.glance.read(self._usual[3][0].decode())
+
+    def _show(self, found: Stored | None) -> tuple[bytes, str, str]:
+        glance = self._way.glance
+        if found is None:
+            raise glance.missing()
+        body, tag = glance.show(found)
+        return body, "Etag", tag
+
+
+class _LookAtList(_Look):
+    """One request for a page of documents."""
+
+    __slots__ = ("_plan",)
+
+    def _begin(self) -> Awaitable[Found] | None:
+        self._plan = self._way.plan(self._usual[0])
+        return None if self._plan is None else self._way.glance.read_list(self._plan.query)
+
+    def _show(self, found: Found) -> tuple[bytes, str, str]:
+        assert self._plan is not None
+        body, page = self._way.glance.show_list(self._plan.query, found)
+        return body, "Link", self._way.link(self._plan, page)

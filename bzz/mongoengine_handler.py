@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote_plus, urlencode
 
 import tornado.web
 
@@ -27,6 +26,7 @@ from bzz.http.gate import UNSET, Gate
 from bzz.http.idempotency import idempotent
 from bzz.http.ndjson import prefers_ndjson, send_list
 from bzz.http.nested import nested_rules
+from bzz.http.paging import link_header
 from bzz.http.problem_handler import ProblemHandler, problem_of
 from bzz.http.rate_limit import RateLimit
 from bzz.http.request import (
@@ -209,7 +209,7 @@ class MongoEngineRestHandler(ProblemHandler):
                 return
         if key is None:
             asked = arguments(self.request)
-            outcome = await self.run("get_list", arguments=asked)
+            outcome = await self.run("get_list", arguments=asked, only_shown=True)
             assert outcome.page is not None
             self._neighbours(outcome.page, asked)
             self._answer(await render_page(self.resource.view, outcome.page))
@@ -310,21 +310,8 @@ class MongoEngineRestHandler(ProblemHandler):
         """Say how many documents there are and where the pages beside this one are (RFC 8288)."""
         if page.total is not None:
             self.set_header("X-Total-Count", str(page.total))
-        given = urlencode(
-            [
-                (name, value)
-                for name, values in asked.items()
-                if name not in {"page", "cursor"}
-                for value in values
-            ]
-        )
-        start = f"<{self.path}?{given}&" if given else f"<{self.path}?"
-        links = [
-            f'{start}{name}={quote_plus(value)}>; rel="{relation}"'
-            for relation, (name, value) in page.neighbours().items()
-        ]
-        if links:
-            self.set_header("Link", ", ".join(links))
+        if link := link_header(self.path, asked, page):
+            self.set_header("Link", link)
 
     async def _answer_document(self, outcome: Outcome, *, unless: str | None = None) -> None:
         """Answer with a document and its tag, or only say that it is as the client knows it."""

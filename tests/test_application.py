@@ -13,14 +13,15 @@ import mongoengine
 import pytest
 import tornado.web
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 import bzz
-from bzz.application import Application, _glance, unlogged
+from bzz.application import Application, _way, unlogged
 from bzz.http.lean import LeanHandler
 from bzz.resource import Options, Resource
 from bzz.resource.glance import INDIFFERENT
-from bzz.signals import post_get_instance, pre_get_instance
+from bzz.signals import post_get_instance, post_get_list, pre_get_instance, pre_get_list
 from tests.serving import Client, serving
 
 
@@ -208,6 +209,126 @@ async def test_what_cannot_be_shown_is_left_to_the_handler(
     await watched.same(f"/person/{made.pk}", short=False)
 
 
+# Lists ------------------------------------------------------------------------------------------------------
+
+
+async def people(count: int) -> None:
+    documents = [Person(name=str(number % 7), place=Place(city=f"c{number}")) for number in range(count)]
+    await asyncio.to_thread(Person.objects.insert, documents)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?per_page=5",
+        "?per_page=5&page=3",
+        "?page=2&per_page=5&name=3",
+        "?name=3&sort=-id&per_page=2",
+        "?name__in=3,4&per_page=100",
+        "?name=%25%C3%A4",
+        "?page=99",
+        "?sort=id",
+    ],
+)
+async def test_a_list_is_the_same(watched: Watched, query: str) -> None:
+    await people(33)
+    for _ in range(2):
+        answer = await watched.same(f"/person{query}", short=True)
+        assert answer.status == 200
+    assert (await watched.same(f"/person/{query}", short=True)).body == answer.body
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("?cursor=", 200),
+        ("?count=exact", 200),
+        ("?fields=name", 200),
+        ("?cursor=nonsense", 400),
+        ("?name__gt=3&name__lt=x&nonsense=1", 400),
+        ("?page=x", 400),
+        ("?%zz", 400),
+        ("?aggregate=x", 400),
+    ],
+)
+async def test_what_is_more_than_a_list_is_an_operation(watched: Watched, query: str, status: int) -> None:
+    await people(3)
+    for _ in range(2):
+        watched.operations.clear()
+        answer = await watched.quick.get(f"/person{query}")
+        assert answer.status == status
+        assert watched.operations or status == 400
+        other = await watched.usual.get(f"/person{query}")
+        assert (answer.status, answer.headers.get("Link")) == (other.status, other.headers.get("Link"))
+
+
+async def test_a_list_of_a_model_with_others_below_it_is_the_same(watched: Watched) -> None:
+    await asyncio.to_thread(Tree(code="oak", height=2.5).save)
+    await asyncio.to_thread(Plant(code="rose").save)
+    assert len((await watched.same("/plant", short=True)).json) == 2
+    assert [each["code"] for each in (await watched.same("/tree", short=True)).json] == ["oak"]
+
+
+async def test_waves_of_lists_get_their_own_documents(watched: Watched) -> None:
+    await people(40)
+    watched.operations.clear()
+    paths = [f"/person?name={number % 7}&per_page=3&page={number % 3 + 1}" for number in range(80)]
+    answers = await asyncio.gather(*map(watched.quick.get, paths))
+    assert not watched.operations
+    for path, answer in zip(paths, answers, strict=True):
+        assert answer.body == (await watched.usual.get(path)).body
+        assert {each["name"] for each in answer.json} <= {path.partition("name=")[2][0]}
+
+
+async def test_a_list_shows_what_is_stored_now(watched: Watched) -> None:
+    made = await asyncio.to_thread(Person(name="Ann").save)
+    for name in ("Bo", "Cy", "Ann"):
+        await watched.same("/person", short=True)
+        await watched.quick.put(f"/person/{made.pk}", json={"name": name})
+        assert (await watched.same("/person", short=True)).json[0]["name"] == name
+
+
+async def test_who_listens_to_lists_is_told(watched: Watched) -> None:
+    await people(3)
+    told: list[Any] = []
+    for signal in (pre_get_list, post_get_list):
+        with signal.connected_to(lambda **_: told.append(1), sender=Person):
+            await watched.same("/person", short=False)
+        assert len(told) == 2
+        told.clear()
+    await watched.same("/person", short=True)
+
+
+async def test_a_list_that_cannot_be_read_is_an_error_like_any_other(watched: Watched) -> None:
+    late = b"\x09since\x00" + (2**62).to_bytes(8, "little")
+    body = b"\x07_id\x00" + ObjectId().binary + late
+    raw = RawBSONDocument((len(body) + 5).to_bytes(4, "little") + body + b"\x00")
+    await asyncio.to_thread(Person._get_collection().insert_one, raw)
+    watched.operations.clear()
+    (await watched.quick.get("/person")).problem(500)
+    assert not watched.operations
+    (await watched.usual.get("/person")).problem(500)
+
+
+async def test_many_queries_are_not_remembered_for_ever(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bzz.application._MAX_PLANS", 3)
+    await people(5)
+    for _ in range(2):
+        for number in range(7):
+            answer = await watched.same(f"/person?name={number}", short=True)
+            assert len(answer.json) == (number < 5)
+
+
+async def test_ndjson_is_asked_of_the_handler(database: str, operations: list[Any]) -> None:
+    rules = bzz.MongoEngineRestHandler.routes_for(Person, ndjson=True)
+    async with serving(Application(rules)) as client:
+        await client.get("/person")
+        assert len(operations) == 1
+
+
 # Who has a say --------------------------------------------------
 
 
@@ -282,7 +403,7 @@ async def test_receivers_of_a_resource_and_of_an_api_close_the_way(
 def test_a_handler_that_does_something_closes_the_way() -> None:
     def found(handler: Any, **options: Any) -> Any:
         (rule,) = handler.routes_for(Shown if options.pop("own", False) else Plant, **options)
-        return _glance(rule.handler_class, rule.kwargs)
+        return _way(rule.handler_class, rule.kwargs)
 
     assert found(bzz.MongoEngineRestHandler) is not None
     assert found(OnlyOptions) is not None
@@ -291,7 +412,7 @@ def test_a_handler_that_does_something_closes_the_way() -> None:
     assert found(bzz.MongoEngineRestHandler, cors=bzz.Cors("*")) is None
     assert found(bzz.MongoEngineRestHandler, rate_limit="5/second") is None
     assert found(bzz.MongoEngineRestHandler, own=True) is None
-    assert _glance(tornado.web.RequestHandler, {}) is None
+    assert _way(tornado.web.RequestHandler, {}) is None
 
 
 async def test_what_an_application_does_with_every_request_is_done(

@@ -16,6 +16,7 @@ from hypothesis.stateful import invariant, rule
 
 from bzz.errors import DuplicateError, StorageTimeoutError
 from bzz.storage import Store
+from bzz.storage.gather import Question
 from tests.storage_machine import StorageMachine, made_ready, run_machine
 
 TORTURE = int(os.environ.get("BZZ_TORTURE", "1"))
@@ -95,7 +96,8 @@ class Coalescing(StorageMachine):
         return (await asyncio.gather(task, return_exceptions=True))[0]
 
     async def _list(self, odd: int) -> list[dict[str, Any]]:
-        return await self.store.find({"odd": odd}, limit=50, sort=[("_id", 1)], shared=True)
+        found = await self.store.find_raw(Question({"odd": odd}, [("_id", 1)], 0, 50))
+        return [self.store.decode(each) for each in found]
 
     def _judge(self, wave: list[tuple[str, int, Any]], results: list[Any], *, faulty: bool = False) -> None:
         for (kind, key, more), result in zip(wave, results, strict=True):

@@ -34,7 +34,7 @@ class Documents:
         self.name = name
         self.options = options
         self.fields = FieldAccess(schema, options)
-        self.view = View(schema, self.fields.readable, key=options.tag_key)
+        self.view = View(schema, self.fields.readable, key=options.tag_key, decode=store.decode)
         self.rows = Rows(schema, options)
 
     # Finding ------------------------------------------------------------------------------------------------

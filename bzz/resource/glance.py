@@ -1,23 +1,26 @@
-"""The short way to one document, for a resource that leaves it open to everybody as it is.
+"""The short way to documents, for a resource that leaves them open to everybody as they are.
 
-Most reads ask for nothing but a document, and nobody is told of them. They need no operation, no task and
+Most reads ask for nothing but documents, and nobody is told of them. They need no operation, no task and
 no handler. What is not known here to make no difference closes the way: then a read is an operation like any
 other, and whoever is to be asked, told or obeyed is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from bzz import model as typed
 from bzz.delivery.hooks import Hooks, is_heard
 from bzz.errors import KeyFormatError, MissingDocumentError
-from bzz.model import Stored
+from bzz.model import ListQuery, QueryRules, Stored
 from bzz.resource import overridden
 from bzz.resource.documents import Documents
 from bzz.resource.operation import Options
+from bzz.resource.page import Page, question, render_found
+from bzz.resource.rows import both
+from bzz.storage.gather import Found
 
 __all__ = ["Glance"]
 
@@ -50,13 +53,14 @@ INDIFFERENT = frozenset(
 
 
 class Glance:
-    """Read documents of one resource by key, and show them.
+    """Read documents of one resource by key, or lists of them, and show them.
 
     ``is_restricted``: somebody has to be asked before.
     """
 
-    def __init__(self, documents: Documents, hooks: Hooks, *, is_restricted: bool) -> None:
+    def __init__(self, documents: Documents, rules: QueryRules, hooks: Hooks, *, is_restricted: bool) -> None:
         self._documents = documents
+        self._rules = rules
         self._schema = documents.schema
         self._store = documents.store
         self._view = documents.view
@@ -76,20 +80,52 @@ class Glance:
 
         What is returned is a future, or a coroutine where it takes one.
         """
-        model, hooks = self._schema.model, self._hooks
-        if (
-            not self.is_possible
-            or not hooks.is_quiet
-            or is_heard("pre_get_instance", model, hooks)
-            or is_heard("post_get_instance", model, hooks)
-            or not self._store.is_prepared
-        ):
+        if not self._is_open("get_instance"):
             return None
         try:
             key = typed.key_filter(self._schema, text)
         except KeyFormatError:
             return None
         return self._store.begin_find({**overridden.scope(self._schema), **key})
+
+    def _is_open(self, action: str) -> bool:
+        model, hooks = self._schema.model, self._hooks
+        return (
+            self.is_possible
+            and hooks.is_quiet
+            and not is_heard(f"pre_{action}", model, hooks)
+            and not is_heard(f"post_{action}", model, hooks)
+            and self._store.is_prepared
+        )
+
+    def plan(self, arguments: Mapping[str, Sequence[str]]) -> ListQuery | None:
+        """Return what the parameters of a list ask for, None if that is more than documents as they are.
+
+        Raises QueryError.
+        """
+        options = self._documents.options
+        if options.ndjson or arguments.get("aggregate"):
+            return None
+        query = typed.compile_query(
+            self._schema,
+            arguments,
+            per_page=options.per_page,
+            max_per_page=options.max_per_page,
+            rules=self._rules,
+        )
+        special = query.walk or query.count or query.links or query.projection or query.polygons
+        return None if special else query
+
+    def read_list(self, query: ListQuery) -> Awaitable[Found] | None:
+        """Begin to read a page that was planned; None if the way is closed."""
+        if not self._is_open("get_list"):
+            return None
+        return self._store.find_raw(question(query, both(overridden.scope(self._schema), query.filter)))
+
+    def show_list(self, query: ListQuery, found: Found) -> tuple[bytes, Page]:
+        """Return a page as JSON, and as what knows its neighbours."""
+        page = Page(found=found, query=query, more=len(found) > query.limit)
+        return render_found(self._view, found, query.limit), page
 
     def missing(self) -> MissingDocumentError:
         """Build the error of a key that no document has."""

@@ -12,10 +12,10 @@ from bzz.resource.access import FieldAccess
 from bzz.resource.documents import Documents
 from bzz.resource.expanding import MAX_EXPANDED, Expanding
 from bzz.resource.operation import Operation, Options, Outcome
-from bzz.resource.page import Page
+from bzz.resource.page import Page, question
 from bzz.resource.rows import both
+from bzz.storage.gather import Found
 from bzz.storage.reading import aggregate, estimated_count, refused_value
-from bzz.storage.sharing import Shared
 
 __all__ = ["MAX_EXPANDED", "Listing", "blame_polygons", "rules_for"]
 
@@ -52,7 +52,7 @@ class Listing:
         """Return a page of documents, or the rows of an aggregation.
 
         ``whole`` has the documents read as they are, also when only some of their fields are shown.
-        ``shared``: nobody changes them, so that all who ask for the same page may have the same ones.
+        ``shared``: they are only shown, so that all who ask at the same time may have them together.
         """
         arguments = operation.arguments
         if arguments.get("aggregate"):
@@ -65,7 +65,7 @@ class Listing:
             rules=self.rules,
         )
         page = await self.page(query, operation, whole=whole, shared=shared)
-        return Outcome(items=list(page.items), page=page)
+        return Outcome(items=list(page.items) if page.found is None else None, page=page)
 
     async def parts(self, operation: Operation) -> Outcome:
         """Return one document, and as a page what is to be shown of it and of what it refers to."""
@@ -82,40 +82,36 @@ class Listing:
         session = operation.session
         scope = await self.documents.scope(operation)
         matching = both(scope.filter, query.filter)
+        found: Found | list[Stored]
         try:
-            found = await self._read(query, matching, session, whole=whole, shared=shared)
+            if shared and query.walk is None and session is None:
+                found = await self.store.find_raw(question(query, matching))
+            else:
+                found = await self._read(query, matching, session, whole=whole)
         except StorageError as error:
             blame_polygons(query.polygons, error)
             raise
-        items = found[: query.limit]
+        total = await self._count(query, matching, session) if query.count else None
+        more = len(found) > query.limit
+        if isinstance(found, Found):
+            if self._shows_whole(query):
+                return Page(found=found, query=query, more=more, total=total)
+            items = [self.store.decode(each) for each in found[: query.limit]]
+        else:
+            items = found[: query.limit]
         if query.walk and query.walk.backwards:
             items.reverse()
         if query.links:
             await self._expanding.expand(query.links.values(), items, operation)
-        total = await self._count(query, matching, session) if query.count else None
-        return Page(
-            items=items,
-            query=query,
-            more=len(found) > query.limit,
-            total=total,
-            encode=self._expanding.encode,
-            memo=found.memo if isinstance(found, Shared) else None,
-        )
+        return Page(items=items, query=query, more=more, total=total, encode=self._expanding.encode)
+
+    def _shows_whole(self, query: ListQuery) -> bool:
+        return query.projection is None and not query.links and not self.documents.view.is_own
 
     async def _read(
-        self, query: ListQuery, matching: Mapping[str, Any], session: Any, *, whole: bool, shared: bool
+        self, query: ListQuery, matching: Mapping[str, Any], session: Any, *, whole: bool
     ) -> list[Stored]:
         """Return the documents of a page and, if there is one, the next: so one knows that there is."""
-        if shared and query.walk is None:
-            return await self.store.find(
-                matching,
-                sort=query.sort or None,
-                skip=query.skip,
-                limit=query.limit + 1,
-                session=session,
-                projection=query.projection.paths if query.projection else None,
-                shared=True,
-            )
         found: list[Stored] = []
         for position in query.walk.positions if query.walk else [{}]:
             found += await self.store.find(

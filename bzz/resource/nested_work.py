@@ -137,9 +137,7 @@ class Delegation(Work):
         query = dataclasses.replace(found.query, page=page)
         more = page * query.per_page < total
         counted = None if found.total is None else total
-        outcome.page = dataclasses.replace(
-            found, items=items, query=query, more=more, total=counted, memo=None
-        )
+        outcome.page = dataclasses.replace(found, items=items, query=query, more=more, total=counted)
         outcome.items = items
         return outcome
 

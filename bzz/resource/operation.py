@@ -147,6 +147,8 @@ class Operation:
     if_match: str | None = None
     if_none_match: str | None = None
     dry_run: bool = False
+    #: Whether who asks only shows what is read: a list then comes as a page of BSON, without ``items``.
+    only_shown: bool = False
     resource: Any = None
     #: Called when its work is done and somebody is about to hear of it.
     before_telling: Callable[[Operation], None] | None = field(default=None, repr=False)
@@ -180,7 +182,8 @@ class Outcome:
     """What an operation did, in the form in which MongoDB keeps documents.
 
     ``before`` is what this very write replaced, ``after`` what it stored; a read has only ``after`` or
-    ``items``, and ``page`` has what belongs to a list. An aggregation has a ``page`` and no ``items``.
+    ``items``, and ``page`` has what belongs to a list. An aggregation has a ``page`` and no ``items``, nor
+    has a list that is only shown.
     ``is_new`` is false of what was to be created and was there already.
     """
 

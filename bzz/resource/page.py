@@ -12,18 +12,19 @@ import orjson
 from bzz import model as typed
 from bzz.model import Link, ListQuery, Schema, Stored
 from bzz.resource.view import View
+from bzz.storage.gather import Found, Question
 
-__all__ = ["Page", "render_lines", "render_page", "render_parts"]
+__all__ = ["Page", "question", "render_found", "render_lines", "render_page", "render_parts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What belongs to the documents of a page.
 
-    ``more`` says that the reading could have gone on. ``total`` is how many documents the filter has, if that
-    was asked. ``rows`` are those of an aggregation, which has no ``query`` and no neighbours. ``encode``
-    encodes documents that were expanded. ``memo`` is shared by all who show the same documents: what one has
-    written, the others need not write again.
+    ``found`` are the documents as BSON, where nobody needs more of them than how they look; there are no
+    ``items`` then. ``more`` says that the reading could have gone on. ``total`` is how many documents the
+    filter has, if that was asked. ``rows`` are those of an aggregation, which has no ``query`` and no
+    neighbours. ``encode`` encodes documents that were expanded.
     """
 
     items: Sequence[Stored] = ()
@@ -32,7 +33,7 @@ class Page:
     total: int | None = None
     rows: Sequence[Mapping[str, Any]] | None = None
     encode: Callable[[Schema, Stored], Any] | None = None
-    memo: dict[Any, Any] | None = None
+    found: Found | None = None
 
     def neighbours(self) -> dict[str, tuple[str, str]]:
         """Return the pages that are one step from here, by relation (RFC 8288): the parameter that changes.
@@ -65,21 +66,33 @@ class Page:
         return found
 
 
+def question(query: ListQuery, matching: Mapping[str, Any]) -> Question:
+    """Return what to ask for a page: its documents and, if there is one, the next."""
+    projection = query.projection.paths if query.projection else None
+    return Question(matching, query.sort, query.skip, query.limit + 1, projection)
+
+
 async def render_page(view: View, page: Page) -> bytes:
     """Write a page as a JSON array."""
     if page.rows is not None:
         return orjson.dumps([typed.encode_plain(row) for row in page.rows])
+    if page.found is not None:
+        assert page.query is not None
+        return render_found(view, page.found, page.query.limit)
     query = page.query
     if query is None or (query.projection is None and not query.links):
-        if page.memo is None or view.is_own:
-            return await view.render_list(page.items)
-        body: bytes | None = page.memo.get(view)
-        if body is None:
-            body = page.memo[view] = await view.render_list(page.items)
-        return body
+        return await view.render_list(page.items)
     if _asks_models(query):
         return await asyncio.to_thread(_render, view, page, query)
     return _render(view, page, query)
+
+
+def render_found(view: View, found: Found, limit: int) -> bytes:
+    """Write the first documents of those that were found as a JSON array."""
+    body: bytes | None = found.memo.get((view, limit))
+    if body is None:
+        body = found.memo[view, limit] = view.render_found(found[:limit])
+    return body
 
 
 async def render_parts(view: View, page: Page) -> bytes:

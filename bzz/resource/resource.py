@@ -84,8 +84,8 @@ class Resource:
         self._authorize = _authorizing(self.hooks, self.options)
         #: Whether somebody is asked who may do what, or there is anything that clients may not see or set.
         self.is_guarded = bool(self._authorize) or not self._documents.fields.is_open
-        #: The short way to one of its documents.
-        self.glance = Glance(self._documents, self.hooks, is_restricted=bool(self._authorize))
+        #: The short way to its documents.
+        self.glance = Glance(self._documents, self.rules, self.hooks, is_restricted=bool(self._authorize))
         self._updates = Updates(self._documents)
         self._audiences: dict[Action, Audience] = {}
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
@@ -159,7 +159,7 @@ class Resource:
         except BaseException:
             await self.fail(operation)
             raise
-        if not self.hooks.is_quiet:
+        if not self.audience(operation.action).is_quiet:
             try:
                 await self._event("success", operation, return_value=outcome)
             finally:
@@ -319,7 +319,8 @@ class Resource:
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
         whole = self.audience("get_list").hears
-        return await self._listing.read(operation, whole=whole, shared=not whole and self.hooks.is_quiet)
+        shown = operation.only_shown and not whole and self.hooks.is_quiet
+        return await self._listing.read(operation, whole=whole, shared=shown)
 
     async def _get_instance(self, operation: Operation) -> Outcome:
         if self.audience("get_instance").decides:

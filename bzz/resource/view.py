@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import bson
 import orjson
 
 from bzz import model as typed
 from bzz.model import ALL, Change, Schema, Selection, Stored
 from bzz.resource.etag import etag_of, form_of, matches
+from bzz.resource.memo import MEMO
 
 __all__ = ["View"]
 
@@ -20,11 +22,20 @@ class View:
     """What may be seen of the documents of a resource, and what it looks like.
 
     ``readable`` are the fields that are shown. With a ``to_dict()`` on the model that decides, and what it
-    calls like a field that is not readable is left out. ``key`` goes into the hashes of tags.
+    calls like a field that is not readable is left out. ``key`` goes into the hashes of tags. ``decode``
+    makes a document of its BSON.
     """
 
-    def __init__(self, schema: Schema, readable: Selection = ALL, *, key: bytes = b"") -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        readable: Selection = ALL,
+        *,
+        key: bytes = b"",
+        decode: Callable[[bytes], Stored] = bson.decode,
+    ) -> None:
         self.schema = schema
+        self._decode = decode
         self.readable = readable
         self._is_whole = readable.is_all
         # A tag would let who knows all the rest of a document try out what it does not show.
@@ -55,6 +66,14 @@ class View:
         if self._is_whole:
             return typed.encode_list_bytes(self.schema, items)
         return typed.dump([self.encode(each) for each in items])
+
+    def render_found(self, found: Sequence[bytes]) -> bytes:
+        """Write documents as a JSON array, from their BSON; not for a model that writes its own."""
+        return b"[%s]" % b",".join(MEMO.shown(self, found, self._show))
+
+    def _show(self, raw: bytes) -> bytes:
+        stored = self._decode(raw)
+        return typed.encode_bytes(self.schema, stored) if self._is_whole else typed.dump(self.encode(stored))
 
     def encode(self, stored: Stored) -> Any:
         """Return what is shown of a document, for :func:`bzz.model.dump`; blocks where the model shows it."""

@@ -24,9 +24,9 @@ from bzz.errors import BzzError, DuplicateError, StorageTimeoutError, StorageUna
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, is_conflict, translate, translate_write
 from bzz.storage.guard import exactly
-from bzz.storage.lanes import Lanes, Waiting
+from bzz.storage.lanes import Lanes, Waiting, fail_all
 
-__all__ = ["KEY_TYPES", "InsertCoalescer", "ReadCoalescer", "fail_all"]
+__all__ = ["KEY_TYPES", "InsertCoalescer", "ReadCoalescer"]
 
 Stored = dict[str, Any]
 Options = CodecOptions[dict[str, Any]]
@@ -261,11 +261,3 @@ class InsertCoalescer:
         # The command that failed as a whole may have stored it before.
         filter = exactly(bson.decode(raw, codec_options=self._options))  # noqa: A001 - MongoDB's own word
         return await self._run(lambda collection: collection.find_one(filter, {"_id": 1})) is not None
-
-
-def fail_all(requests: Sequence[Waiting[Any]], error: BzzError) -> None:
-    """Settle each with an error of its own: tracebacks grow where they are raised."""
-    for each in requests:
-        own = type(error)(error.detail)
-        own.__cause__ = error
-        each.settle(own)

@@ -26,10 +26,10 @@ from pymongo import ReturnDocument
 from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
 from bzz.errors import BzzError
-from bzz.storage.coalesce import KEY_TYPES, fail_all
+from bzz.storage.coalesce import KEY_TYPES
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, has_label, too_late, translate
-from bzz.storage.lanes import Lanes, Waiting
+from bzz.storage.lanes import Lanes, Waiting, fail_all
 from bzz.storage.limit import TimeLimit
 from bzz.storage.transaction import transaction
 

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from bzz.errors import BzzError
 from bzz.storage.driver import Driver
 from bzz.storage.errors import too_late
 
-__all__ = ["Lanes", "Waiting"]
+__all__ = ["Lanes", "Waiting", "fail_all"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,6 +49,16 @@ class Waiting(NamedTuple, Generic[Item]):
             self.answer.set_result(result)
 
 
+def fail_all(requests: Sequence[Waiting[Any]], error: BzzError) -> None:
+    """Settle each with an error of its own: tracebacks grow where they are raised."""
+    for each in requests:
+        own = type(error)(error.detail)
+        own.args = error.args
+        vars(own).update(vars(error))
+        own.__cause__ = error.__cause__
+        each.settle(own)
+
+
 class Lanes(Generic[Item]):
     """Lead the requests of one collection, in one event loop, to the server.
 
@@ -64,6 +75,7 @@ class Lanes(Generic[Item]):
         seconds: float,
         *,
         under_way: int = UNDER_WAY,
+        max_count: int = MAX_COUNT,
         slow: float = SLOW,
         on_idle: Callable[[], None] | None = None,
     ) -> None:
@@ -71,9 +83,13 @@ class Lanes(Generic[Item]):
         self._driver = driver
         self._seconds = seconds
         self._room = under_way
+        self._max_count = max_count
         self._slow = slow
         self._on_idle = on_idle
-        self._under_way: dict[int, asyncio.TimerHandle] = {}
+        # When what is under way becomes slow, and one look at the clock for the first: a timer for each would
+        # cost as much as all the rest here.
+        self._under_way: dict[int, float] = {}
+        self._watch: asyncio.TimerHandle | None = None
         self._last_place = 0
         self._groups: dict[Hashable, list[Waiting[Item]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,14 +150,25 @@ class Lanes(Generic[Item]):
 
     def _take_place(self) -> int:
         self._last_place = place = self._last_place + 1
-        self._under_way[place] = asyncio.get_running_loop().call_later(self._slow, self._leave, place)
+        loop = asyncio.get_running_loop()
+        self._under_way[place] = slow = loop.time() + self._slow
+        if self._watch is None:
+            self._watch = loop.call_at(slow, self._pass_slow)
         return place
 
+    def _pass_slow(self) -> None:
+        """Let those pass who wait behind what has become slow."""
+        self._watch = None
+        loop = asyncio.get_running_loop()
+        for place, slow in list(self._under_way.items()):
+            if slow <= loop.time():
+                self._leave(place)
+        if self._under_way and self._watch is None:
+            self._watch = loop.call_at(min(self._under_way.values()), self._pass_slow)
+
     def _leave(self, place: int) -> None:
-        handle = self._under_way.pop(place, None)
-        if handle is None:
+        if self._under_way.pop(place, None) is None:
             return  # it was slow
-        handle.cancel()
         while self._groups and self.free:
             if requests := self._next():
                 self.start(self._travel(requests, self._take_place()))
@@ -154,7 +181,7 @@ class Lanes(Generic[Item]):
         taken, size = 0, 0
         requests: list[Waiting[Item]] = []
         for each in queue:
-            if requests and (len(requests) == MAX_COUNT or size + each.size > MAX_BYTES):
+            if requests and (len(requests) == self._max_count or size + each.size > MAX_BYTES):
                 break
             taken += 1
             if not each.answer.done():

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import bson
 import pymongo
 from mongoengine import connection as registry
 from mongoengine.document import InvalidCollectionError
@@ -28,10 +29,10 @@ from bzz.storage.coalesce import InsertCoalescer, ReadCoalescer
 from bzz.storage.connection import client_for, settings_of
 from bzz.storage.driver import Driver
 from bzz.storage.errors import ENCODING_ERRORS, is_transient, too_late, translate
+from bzz.storage.gather import Found, ListGatherer, Question
 from bzz.storage.group import WriteGrouper
 from bzz.storage.guard import exactly
 from bzz.storage.limit import TimeLimit
-from bzz.storage.sharing import ListSharer
 from bzz.storage.transaction import run_in_transaction, transaction
 
 __all__ = ["Store", "Stored", "exactly"]
@@ -51,7 +52,7 @@ class _Slot(NamedTuple):
     driver: Driver
     collection: Any
     reads: ReadCoalescer
-    lists: ListSharer
+    lists: ListGatherer
     inserts: InsertCoalescer
     writes: WriteGrouper
 
@@ -127,25 +128,10 @@ class Store:
         skip: int = 0,
         session: Any = None,
         projection: Any = None,
-        shared: bool = False,
     ) -> list[Stored]:
-        """The documents that match, in order: at most ``limit``, which is at least 1.
-
-        ``shared``: they may be in other hands too, so the caller changes nothing in them. The list is then a
-        :class:`~bzz.storage.sharing.Shared`.
-        """
+        """The documents that match, in order: at most ``limit``, which is at least 1."""
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
-        if shared and session is None:
-            question = {
-                "filter": filter,
-                "sort": [list(each) for each in sort or ()],
-                "skip": skip,
-                "limit": limit,
-                "projection": projection,
-            }
-            ask = partial(self.find, filter, limit=limit, sort=sort, skip=skip, projection=projection)
-            return await self._current().lists.find(question, ask)
 
         async def call(collection: Any) -> list[Stored]:
             cursor = collection.find(
@@ -161,6 +147,22 @@ class Store:
             return await self.driver().to_list(cursor, limit)
 
         return await self._run(call, session, reads=True)
+
+    def find_raw(self, question: Question) -> Awaitable[Found]:
+        """Return a future of the documents that a question asks for, as BSON, or a coroutine of them.
+
+        See :mod:`bzz.storage.gather` for how they travel.
+        """
+        if question.limit < 1:
+            raise ValueError(f"limit is at least 1, not {question.limit}")
+        return self._current().lists.begin(question)
+
+    def decode(self, raw: bytes) -> Stored:
+        """Return a document as :meth:`find` would have; raises StorageError for one that cannot be read."""
+        try:
+            return bson.decode(raw, codec_options=self._current().collection.codec_options)
+        except ENCODING_ERRORS as error:
+            raise translate(error) from error
 
     async def count(self, filter: Filter, *, session: Any = None) -> int:
         """How many documents match, counted one by one."""
@@ -291,7 +293,9 @@ class Store:
                 driver,
                 collection,
                 ReadCoalescer(partial(self._run, reads=True), self._max_time_ms, *how),
-                ListSharer(*how),
+                ListGatherer(
+                    partial(self._run, reads=True), collection, driver, self._max_time_ms, self.timeout
+                ),
                 InsertCoalescer(self._run, *how),
                 WriteGrouper(self._run, collection, *how),
             )
