@@ -18,13 +18,13 @@ __all__ = ["catalog_below", "catalog_of"]
 
 def catalog_of(resource: Resource, catalog: Catalog) -> Catalog:
     """Return the catalog that describes a resource; what it describes lands in the one given."""
-    fields = FieldAccess(resource.schema, resource.options)
+    fields = resource.fields
     return catalog if fields.is_open else _NarrowedCatalog(catalog, fields)
 
 
 def catalog_below(resource: Resource, path: Sequence[str], schema: Schema, catalog: Catalog) -> Catalog:
     """Return the catalog that describes what is embedded in the documents of a resource, at these fields."""
-    fields = FieldAccess(resource.schema, resource.options)
+    fields = resource.fields
     if fields.is_open:
         return catalog
     changeable = fields.changeable.at(path)

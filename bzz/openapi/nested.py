@@ -184,7 +184,7 @@ class NestedPath(Answering):
         if self._known is not None:
             return self._known.shared_parameters()
         asked = self.nested.target or self.owner
-        shown = list_parameters(asked.schema, asked.options, self.catalog)
+        shown = list_parameters(asked, self.catalog)
         return [each for each in shown if asked is not self.owner or each["name"] in {"page", "per_page"}]
 
     def _body(self, method: str) -> Json | None:

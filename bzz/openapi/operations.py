@@ -201,7 +201,7 @@ class ResourcePaths:
     def shared_parameters(self) -> list[Json]:
         """Return references to the parameters of the list, which stand once in the document."""
         if not self.parameters:
-            shown = list_parameters(self.schema, self.resource.options, self.catalog)
+            shown = list_parameters(self.resource, self.catalog)
             name = self.resource.name
             self.parameters = {self._identifiers.take(f"{name}_by_{each['name']}"): each for each in shown}
         return [{"$ref": f"#/components/parameters/{name}"} for name in self.parameters]

@@ -13,8 +13,8 @@ from bzz.model.query.parameters import MAX_BYTES, RESERVED
 from bzz.model.query.paths import find
 from bzz.model.query.places import PLACE_OPERATORS, check_place
 from bzz.model.query.predicates import MAX_VALUES
+from bzz.resource import Resource
 from bzz.resource.idempotency import Idempotency
-from bzz.resource.listing import rules_for
 from bzz.resource.operation import Options
 
 __all__ = ["TAGS", "conditional_headers", "key_header", "key_parameter", "list_parameters", "prefer_header"]
@@ -96,11 +96,11 @@ def key_header(settings: Idempotency) -> Json:
     return {**described, "required": True} if settings.required else described
 
 
-def list_parameters(schema: Schema, options: Options, catalog: Catalog) -> list[Json]:
+def list_parameters(resource: Resource, catalog: Catalog) -> list[Json]:
     """Return all the parameters of a list: pages, order, parts, filters, and what the resource opted into."""
-    rules = rules_for(schema, options)
+    rules = resource.rules
     return [
-        *_pages(schema, options),
+        *_pages(rules, resource.options),
         *_choices(rules),
         *_filters(rules, catalog),
         *_aggregations(rules, catalog),
@@ -114,7 +114,7 @@ def _parameter(name: str, schema: Json, description: str) -> Json:
     return shown
 
 
-def _pages(schema: Schema, options: Options) -> Iterator[Json]:
+def _pages(rules: QueryRules, options: Options) -> Iterator[Json]:
     whole = {"type": "integer"}
     yield _parameter("page", {**whole, "default": 1}, "Counts from 1; what is less is the first.")
     most = f"At most {options.max_per_page}, and at least 1; what lies outside is moved there."
@@ -128,9 +128,9 @@ def _pages(schema: Schema, options: Options) -> Iterator[Json]:
         {"type": "string"},
         "Where to go on: from a Link; empty to begin to page by cursor, without `page`.",
     )
-    if "to_dict" not in schema.overrides:
-        readable = rules_for(schema, options).readable
-        names = sorted(name for name, _spec in _declared(schema) if readable.touches(name))
+    if "to_dict" not in rules.schema.overrides:
+        declared = _declared(rules.schema)
+        names = sorted(name for name, _spec in declared if rules.readable.touches(name))
         yield _parameter("fields", _names(names), "Show only these fields, and the key.")
 
 

@@ -22,7 +22,7 @@ from bzz.resource.rows import Rows, Scope, both
 from bzz.resource.view import View
 from bzz.storage import Store
 
-__all__ = ["Documents", "both"]
+__all__ = ["Documents"]
 
 
 class Documents:

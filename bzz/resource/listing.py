@@ -7,11 +7,10 @@ from typing import Any
 
 from bzz import model as typed
 from bzz.errors import QueryError, StorageError
-from bzz.model import ListQuery, QueryRules, Schema, Stored
-from bzz.resource.access import FieldAccess
+from bzz.model import ListQuery, QueryRules, Stored
 from bzz.resource.documents import Documents
 from bzz.resource.expanding import MAX_EXPANDED, Expanding
-from bzz.resource.operation import Operation, Options, Outcome
+from bzz.resource.operation import Operation, Outcome
 from bzz.resource.page import Page, question
 from bzz.resource.rows import both
 from bzz.storage.gather import Found
@@ -20,10 +19,11 @@ from bzz.storage.reading import aggregate, estimated_count, refused_value
 __all__ = ["MAX_EXPANDED", "Listing", "blame_polygons", "rules_for"]
 
 
-def rules_for(schema: Schema, options: Options) -> QueryRules:
+def rules_for(documents: Documents) -> QueryRules:
     """Return what the options of a resource allow to be asked; raises ValueError for what the model lacks."""
+    options = documents.options
     return QueryRules(
-        schema,
+        documents.schema,
         filters=options.filters,
         sorts=options.sorts,
         expandable=options.expandable,
@@ -31,7 +31,7 @@ def rules_for(schema: Schema, options: Options) -> QueryRules:
         search=options.search,
         aggregations=options.aggregations,
         secret=options.secret,
-        readable=FieldAccess(schema, options).readable,
+        readable=documents.fields.readable,
     )
 
 
@@ -45,7 +45,7 @@ class Listing:
         self.schema = documents.schema
         self.store = documents.store
         self.options = documents.options
-        self.rules = rules_for(self.schema, self.options)
+        self.rules = rules_for(documents)
         self._expanding = Expanding(documents, peers, client=client)
 
     async def read(self, operation: Operation, *, whole: bool = False, shared: bool = False) -> Outcome:
@@ -96,7 +96,7 @@ class Listing:
         if isinstance(found, Found):
             if self._shows_whole(query):
                 return Page(found=found, query=query, more=more, total=total)
-            items = [self.store.decode(each) for each in found[: query.limit]]
+            items = self.store.decode(found[: query.limit])
         else:
             items = found[: query.limit]
         if query.walk and query.walk.backwards:

@@ -11,9 +11,10 @@ from bzz import model as typed
 from bzz.errors import ConflictError
 from bzz.model import Assignments, Stored, Update
 from bzz.resource import overridden
-from bzz.resource.documents import Documents, both
+from bzz.resource.documents import Documents
 from bzz.resource.operation import Operation, Outcome
 from bzz.resource.revision import decode, primary, revised
+from bzz.resource.rows import both
 
 __all__ = ["Updates"]
 
