@@ -97,7 +97,7 @@ class Coalescing(StorageMachine):
 
     async def _list(self, odd: int) -> list[dict[str, Any]]:
         found = await self.store.find_raw(Question({"odd": odd}, [("_id", 1)], 0, 50))
-        return [self.store.decode(each) for each in found]
+        return self.store.decode(found)
 
     def _judge(self, wave: list[tuple[str, int, Any]], results: list[Any], *, faulty: bool = False) -> None:
         for (kind, key, more), result in zip(wave, results, strict=True):

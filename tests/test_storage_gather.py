@@ -279,7 +279,7 @@ async def test_a_document_that_cannot_be_read_harms_nobody_else(watched: Watched
     found = await asyncio.gather(*(watched.ask(from_to(0, n)) for n in range(11)))
     assert [len(each) for each in found] == list(range(1, 12))
     with pytest.raises(StorageError, match="cannot read"):
-        watched.store.decode(found[10][10])
+        watched.store.decode(found[10])
 
 
 VALUES = st.none() | st.integers(-3, 3) | st.text("ab", max_size=2) | st.just("$_id")

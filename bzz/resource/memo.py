@@ -25,7 +25,7 @@ class Memo:
     meanwhile.
 
     >>> memo = Memo()
-    >>> memo.shown("users", [b"ab", b"c", b"ab"], bytes.upper)
+    >>> memo.shown("users", [b"ab", b"c", b"ab"], lambda raws: [each.upper() for each in raws])
     [b'AB', b'C', b'AB']
     """
 
@@ -35,30 +35,32 @@ class Memo:
         self._young: dict[tuple[Hashable, bytes], bytes] = {}
         self._old: dict[tuple[Hashable, bytes], bytes] = {}
 
-    def shown(self, owner: Hashable, raws: Sequence[bytes], show: Callable[[bytes], bytes]) -> list[bytes]:
-        """Return what each of the documents looks like to ``owner``; ``show(raw)`` finds out."""
+    def shown(
+        self, owner: Hashable, raws: Sequence[bytes], show: Callable[[Sequence[bytes]], Sequence[bytes]]
+    ) -> list[bytes]:
+        """Return what each of the documents looks like to ``owner``; ``show`` finds out for some."""
         known = self._young.get
         found = [known((owner, raw)) for raw in raws]
         if None not in found:
             return found  # type: ignore[return-value]
-        return [
-            self._recall((owner, raw), show) if each is None else each
-            for raw, each in zip(raws, found, strict=True)
-        ]
+        missing = {
+            raw: self._old.get((owner, raw)) for raw, each in zip(raws, found, strict=True) if each is None
+        }
+        unknown = [raw for raw, each in missing.items() if each is None]
+        missing |= zip(unknown, show(unknown), strict=True)
+        for raw, each in missing.items():
+            assert each is not None
+            self._keep((owner, raw), each)
+        return [missing[raw] if each is None else each for raw, each in zip(raws, found, strict=True)]  # type: ignore[misc]
 
-    def _recall(self, key: tuple[Hashable, bytes], show: Callable[[bytes], bytes]) -> bytes:
-        found = self._old.get(key)
-        if found is None:
-            found = show(key[1])
-            if len(key[1]) > MAX_DOCUMENT_BYTES:
-                return found
-            # orjson leaves what it writes in a buffer that is far larger, and here it stays for long.
-            found = bytes(memoryview(found))
-        self._size += len(key[1]) + len(found) + _ENTRY_BYTES
+    def _keep(self, key: tuple[Hashable, bytes], shown: bytes) -> None:
+        if len(key[1]) > MAX_DOCUMENT_BYTES:
+            return
+        self._size += len(key[1]) + len(shown) + _ENTRY_BYTES
         if self._size > self._limit:
             self._old, self._young, self._size = self._young, {}, 0
-        self._young[key] = found
-        return found
+        # A copy: orjson leaves what it writes in a buffer that is far larger, and here it stays for long.
+        self._young[key] = bytes(memoryview(shown))
 
 
 #: Of this process: what is not asked for in one resource makes room for another.

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import bson
 import orjson
 
 from bzz import model as typed
@@ -23,7 +22,7 @@ class View:
 
     ``readable`` are the fields that are shown. With a ``to_dict()`` on the model that decides, and what it
     calls like a field that is not readable is left out. ``key`` goes into the hashes of tags. ``decode``
-    makes a document of its BSON.
+    makes documents of their BSON.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class View:
         readable: Selection = ALL,
         *,
         key: bytes = b"",
-        decode: Callable[[bytes], Stored] = bson.decode,
+        decode: Callable[[Sequence[bytes]], list[Stored]] | None = None,
     ) -> None:
         self.schema = schema
         self._decode = decode
@@ -71,9 +70,12 @@ class View:
         """Write documents as a JSON array, from their BSON; not for a model that writes its own."""
         return b"[%s]" % b",".join(MEMO.shown(self, found, self._show))
 
-    def _show(self, raw: bytes) -> bytes:
-        stored = self._decode(raw)
-        return typed.encode_bytes(self.schema, stored) if self._is_whole else typed.dump(self.encode(stored))
+    def _show(self, found: Sequence[bytes]) -> list[bytes]:
+        assert self._decode is not None
+        documents = self._decode(found)
+        if self._is_whole:
+            return typed.encode_each(self.schema, documents)
+        return [typed.dump(self.encode(each)) for each in documents]
 
     def encode(self, stored: Stored) -> Any:
         """Return what is shown of a document, for :func:`bzz.model.dump`; blocks where the model shows it."""

@@ -157,10 +157,10 @@ class Store:
             raise ValueError(f"limit is at least 1, not {question.limit}")
         return self._current().lists.begin(question)
 
-    def decode(self, raw: bytes) -> Stored:
-        """Return a document as :meth:`find` would have; raises StorageError for one that cannot be read."""
+    def decode(self, found: Sequence[bytes]) -> list[Stored]:
+        """Return documents as :meth:`find` would have; raises StorageError if one of them cannot be read."""
         try:
-            return bson.decode(raw, codec_options=self._current().collection.codec_options)
+            return bson.decode_all(b"".join(found), self._current().collection.codec_options)
         except ENCODING_ERRORS as error:
             raise translate(error) from error
 
