@@ -130,6 +130,12 @@ PEERS = {
             "bzz", "bzz", ("bzz", "tornado", "mongoengine", "pymongo"), "``bzz.serve``, nothing switched off"
         ),
         Peer(
+            "bzz_forgetful",
+            "bzz, all documents new",
+            ("bzz",),
+            "the same, remembering nothing of what documents look like, as if each was read for the first time",
+        ),
+        Peer(
             "handwritten",
             "hand-written",
             ("tornado", "pymongo", "orjson"),

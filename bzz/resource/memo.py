@@ -30,7 +30,7 @@ class Memo:
     """
 
     def __init__(self, generation_bytes: int = GENERATION_BYTES) -> None:
-        self._limit = generation_bytes
+        self.generation_bytes = generation_bytes
         self._size = 0
         self._young: dict[tuple[Hashable, bytes], bytes] = {}
         self._old: dict[tuple[Hashable, bytes], bytes] = {}
@@ -57,7 +57,7 @@ class Memo:
         if len(key[1]) > MAX_DOCUMENT_BYTES:
             return
         self._size += len(key[1]) + len(shown) + _ENTRY_BYTES
-        if self._size > self._limit:
+        if self._size > self.generation_bytes:
             self._old, self._young, self._size = self._young, {}, 0
         # A copy: orjson leaves what it writes in a buffer that is far larger, and here it stays for long.
         self._young[key] = bytes(memoryview(shown))
