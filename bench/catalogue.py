@@ -133,7 +133,7 @@ PEERS = {
             "bzz_forgetful",
             "bzz, all documents new",
             ("bzz",),
-            "the same, remembering nothing of what documents look like, as if each was read for the first time",
+            "the same, remembering nothing of what documents look like, as if each was new to the server",
         ),
         Peer(
             "handwritten",
