@@ -23,6 +23,7 @@ from bzz.errors import (
     ValidationError,
 )
 from bzz.storage import Store, close_clients, run_in_transaction
+from bzz.storage.errors import translate
 from tests.storage_drivers import DRIVERS, KINDS, Commands, explicit_client
 
 
@@ -244,6 +245,22 @@ async def test_labelled_faults_are_not_seen(
         await fail(client, name, [command], 1, **how)
         await store.run_in_transaction(lambda session: move(store, session, 10), 10)
         assert await money(store) == [90, 10]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(112, ConflictError), (246, StorageTimeoutError), (251, StorageTimeoutError)]
+)
+async def test_what_never_stops_starting_over_has_a_name(
+    code: int, error: type[Exception], database: str
+) -> None:
+    """246 is that there is no snapshot to read from yet, 251 that the server knows no such transaction."""
+
+    async def restless(_session: Any) -> None:
+        refusal = OperationFailure("", code, {"errorLabels": ["TransientTransactionError"]})
+        raise translate(refusal) from refusal
+
+    with pytest.raises(error):
+        await Store(Account).run_in_transaction(restless, 0.3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from bzz.errors import BzzError, StorageTimeoutError, TransactionsUnsupportedError
+from bzz.errors import BzzError, StorageError, StorageTimeoutError, TransactionsUnsupportedError
 from bzz.storage.driver import Driver
 from bzz.storage.errors import has_label, too_late, translate
 from bzz.storage.limit import TimeLimit
@@ -39,7 +39,7 @@ async def run_in_transaction(
 
     The callback runs again from its start when another writer got in its way, so what it does besides
     MongoDB must bear repetition. Nothing is stored when it raises; its error comes out unchanged. All of it
-    ends within ``deadline_seconds``: then the last conflict is raised, or
+    ends within ``deadline_seconds``: then the last conflict with another writer is raised, or
     :class:`~bzz.errors.StorageTimeoutError`. If time runs out in the middle of the commit, it is not known
     whether it took place. A standalone server is a :class:`~bzz.errors.TransactionsUnsupportedError`.
     """
@@ -52,15 +52,20 @@ async def run_in_transaction(
                 return await callback(session)
         except (BzzError, PyMongoError) as error:
             if conflict is not None and isinstance(error, StorageTimeoutError) and time.monotonic() >= ends:
-                raise conflict from error
+                raise _named(conflict) from error
             if not has_label(error, "TransientTransactionError"):
                 raise
             conflict = error
         jitter = random.uniform(0.5, 1) * pause  # noqa: S311 - no secret
         if time.monotonic() + jitter >= ends:
-            raise conflict
+            raise _named(conflict)
         await asyncio.sleep(jitter)
         pause = min(0.1, 2 * pause)
+
+
+def _named(last: BzzError | PyMongoError) -> BzzError | PyMongoError:
+    """Return why there is no time to start over: MongoDB also asks for that where nobody else wrote."""
+    return StorageTimeoutError("The transaction did not end in time.") if type(last) is StorageError else last
 
 
 @asynccontextmanager
