@@ -55,6 +55,7 @@ class _Slot(NamedTuple):
     lists: ListGatherer
     inserts: InsertCoalescer
     writes: WriteGrouper
+    preparing: asyncio.Lock
 
 
 class Store:
@@ -249,6 +250,23 @@ class Store:
         """
         if preparation.is_prepared(self.model):
             return
+        # One after another: hundreds of first requests would be as many commands that wait for the driver to
+        # find its server. Cancelled all at once, when a loop ends, they keep it for ever: the driver loses a
+        # cancellation together with the lock that the others wait for.
+        turn = self._current().preparing
+        try:
+            async with asyncio.timeout(self.timeout):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise too_late(self.driver().sees_a_server) from error
+        try:
+            await self._prepare()
+        finally:
+            turn.release()
+
+    async def _prepare(self) -> None:
+        if preparation.is_prepared(self.model):
+            return
         await self.ping()  # while nobody answers, there is no sense in a thread that waits for it
         try:
             async with asyncio.timeout(self.timeout):
@@ -298,6 +316,7 @@ class Store:
                 ),
                 InsertCoalescer(self._run, *how),
                 WriteGrouper(self._run, collection, *how),
+                asyncio.Lock(),
             )
             self._slot = slot
         return slot
