@@ -51,7 +51,6 @@ _MORE = frozenset(
         "If-Match",
         "If-None-Match",
         "Prefer",
-        "X-Http-Method-Override",
     }
 )
 # Settings of an application that a handler heeds and this way does not.
@@ -152,7 +151,7 @@ class _Write(httputil.HTTPMessageDelegate):
         self._action = action
         self._kind = kind
         self._usual = usual
-        self._body = b""
+        self._body: bytes | bytearray = b""
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Wait: the rest is done when the request is complete."""
@@ -160,23 +159,32 @@ class _Write(httputil.HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a part of the body."""
-        self._body = self._body + chunk if self._body else chunk
+        if not self._body:
+            self._body = chunk  # most have one part
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += chunk
 
     def on_connection_close(self) -> None:
         """A write goes on when the client is gone, as it does with a handler."""
 
     def finish(self) -> None:
         """Read the body, and run the operation in a task of its own."""
+        request, _, _, path_args, _ = self._usual
+        request.body = self._body = bytes(self._body)
         data = None
-        if self._action != "delete_instance":
-            try:
-                data = typed.parse_json(self._body)
-            except Exception:  # whatever it is: the handler meets it too, and can say so
-                data = None
-            if type(data) is not dict:
-                self._hand_over()
-                return
-        task = asyncio.get_running_loop().create_task(self._run(data))
+        try:
+            key = path_args[0].decode() if path_args[0] else None
+            if self._action != "delete_instance" and type(data := typed.parse_json(self._body)) is not dict:
+                raise TypeError("the body is no object")
+        except Exception:  # whatever it is: the handler meets it too, and can say so
+            self._hand_over()
+            return
+        operation = Operation(
+            self._action, key=key, data=data, data_kind=self._kind, before_telling=self._show_handler
+        )
+        task = asyncio.get_running_loop().create_task(self._run(operation))
         _running.add(task)
         task.add_done_callback(_running.discard)
 
@@ -184,28 +192,19 @@ class _Write(httputil.HTTPMessageDelegate):
         delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
         delegate.headers_received(self._start_line, self._usual[0].headers)
         if self._body:
-            delegate.data_received(self._body)
+            delegate.data_received(bytes(self._body))
         delegate.finish()
 
-    async def _run(self, data: Any) -> None:
-        request, _, _, path_args, _ = self._usual
-        resource, action = self._resource, self._action
-        request.body = self._body
+    async def _run(self, operation: Operation) -> None:
         try:
-            key = path_args[0].decode() if path_args[0] else None
-            operation = Operation(
-                action, key=key, data=data, data_kind=self._kind, before_telling=self._show_handler
-            )
-            outcome = await resource.run(operation)
-            if action == "delete_instance":
+            outcome = await self._resource.run(operation)
+            if self._action == "delete_instance":
                 self._answer(204, common_headers(JSON))
-                return
-            await self._answer_document(outcome)
+            else:
+                await self._answer_document(outcome)
         except asyncio.CancelledError as error:
             self._fail(error)
             raise
-        except UnicodeDecodeError:
-            self._hand_over()
         except Exception as error:
             self._fail(error)
 

@@ -214,6 +214,8 @@ REFUSED = [
     (400, request("POST", "/tenant", b'{"name": "a", "name": "b"}')),
     (400, request("POST", "/tenant", b'"text"')),
     (400, request("PUT", ANN, b"")),
+    (400, request("PUT", ANN, b"null")),
+    (400, request("POST", "/tenant", b"null")),
     (400, request("PATCH", ANN, b"[]")),
     (415, request("PUT", ANN, b"x", Content_Type="text/plain")),
     (415, request("PUT", ANN, {}, Content_Encoding="gzip")),
@@ -316,6 +318,40 @@ async def test_a_body_in_parts_is_one_body(sides: Sides) -> None:
     assert not short
 
 
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"put": "replace"}, 400),
+        ({"require_if_match": True}, 428),
+        ({"ndjson": True}, 200),
+        ({"max_bulk": 0}, 200),
+        ({"secret": "s" * 16}, 200),
+    ],
+    ids=str,
+)
+async def test_options_of_the_operation_count(
+    database: str, handlers: list[str], options: dict[str, Any], status: int
+) -> None:
+    rules = bzz.MongoEngineRestHandler.routes_for(Tenant, **options)
+    usual = tornado.web.Application(rules, log_function=unlogged)
+    async with serving(Application(rules, log_function=unlogged)) as quick, serving(usual) as other:
+        await quick.post("/tenant", json={"name": "x"})
+        both = Sides(quick, other, handlers)
+        answer, short = await both.same(request("PUT", ANN, {"age": 6}))
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
+        assert short == (status == 200)
+        answer, short = await both.same(request("POST", "/tenant", {"name": "Cy"}))
+        assert answer.startswith(b"HTTP/1.1 201")
+        assert short
+
+
+async def test_a_large_body_in_many_parts_is_one_body(sides: Sides) -> None:
+    tags = ["x" * 50] * 20_000
+    answer, short = await sides.same(request("POST", "/tenant", {"name": "Cy", "tags": tags}))
+    assert answer.startswith(b"HTTP/1.1 201")
+    assert short
+
+
 async def test_concurrent_writes_form_one_chain(sides: Sides) -> None:
     await asyncio.to_thread(reset)
     sides.handlers.clear()
@@ -397,7 +433,10 @@ async def test_a_receiver_that_fails_the_request_fails_it(sides: Sides) -> None:
     def end(instance: Any) -> None:
         raise bzz.ExitEarly
 
-    for receiver, status in ((refuse, 418), (leave, 200), (end, 201)):
+    def garble(instance: Any) -> None:
+        b"\xff".decode()
+
+    for receiver, status in ((refuse, 418), (leave, 200), (end, 201), (garble, 500)):
         with signals.post_create_instance.connected_to(receiver, sender=Tenant, errors="raise"):
             answer, _ = await sides.same(request("POST", "/tenant", {"name": "Cy"}))
             assert answer.startswith(b"HTTP/1.1 %d" % status), answer
