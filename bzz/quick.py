@@ -171,22 +171,31 @@ class _Write(httputil.HTTPMessageDelegate):
 
     def finish(self) -> None:
         """Read the body, and run the operation in a task of its own."""
-        request, _, _, path_args, _ = self._usual
-        request.body = self._body = bytes(self._body)
-        data = None
+        self._usual[0].body = self._body = bytes(self._body)
         try:
-            key = path_args[0].decode() if path_args[0] else None
-            if self._action != "delete_instance" and type(data := typed.parse_json(self._body)) is not dict:
-                raise TypeError("the body is no object")
+            operation = self._operation()
         except Exception:  # whatever it is: the handler meets it too, and can say so
+            operation = None
+        if operation is None:
             self._hand_over()
             return
-        operation = Operation(
-            self._action, key=key, data=data, data_kind=self._kind, before_telling=self._show_handler
-        )
         task = asyncio.get_running_loop().create_task(self._run(operation))
         _running.add(task)
         task.add_done_callback(_running.discard)
+
+    def _operation(self) -> Operation | None:
+        """Return what is asked for; None if the body is no JSON object."""
+        key = self._usual[3][0]
+        data = None if self._action == "delete_instance" else typed.parse_json(bytes(self._body))
+        if self._action != "delete_instance" and type(data) is not dict:
+            return None
+        return Operation(
+            self._action,
+            key=key.decode() if key else None,
+            data=data,
+            data_kind=self._kind,
+            before_telling=self._show_handler,
+        )
 
     def _hand_over(self) -> None:
         delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
