@@ -23,9 +23,6 @@ PROCESSES ?= 4
 # More arguments for pytest, e.g. make test PYTEST_ARGS="-k diff -x"
 PYTEST_ARGS ?=
 
-# These start workers and keep an application with receivers in the process: a process of their own is calmer.
-QUEUES := $(wildcard tests/test_celery_*.py) tests/test_seed_forms.py
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -65,9 +62,7 @@ check: lint types imports test docs ## everything that has to be right before a 
 .PHONY: test
 test: lint types imports ## run the quick checks, then all tests; coverage below 95 % of the branches fails
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --cov --cov-fail-under=0 --cov-report= $(QUEUES) $(PYTEST_ARGS)
-	$(BIN)/python -m pytest --cov --cov-append --cov-report=term \
-		-n $(PROCESSES) --dist worksteal tests $(QUEUES:%=--ignore=%) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term -n $(PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: torture
 torture: $(STAMP) ## run the same tests with TORTURE (10) times the load

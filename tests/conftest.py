@@ -58,17 +58,16 @@ def pytest_enter_pdb() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _unhurried() -> None:
     """Wait longer than a server does where a test sets no limit: a busy machine is not what it is about."""
-    from bzz.resource.operation import Options  # noqa: PLC0415 - the tests of lower rooms run without it
+    from bzz.mongoengine_handler import MongoEngineRestHandler  # noqa: PLC0415 - lower rooms run without it
+    from bzz.resource.operation import Options  # noqa: PLC0415
     from bzz.storage import Store  # noqa: PLC0415
 
-    _default(Store, timeout=40.0)
-    _default(Options, timeout=40.0, retry_seconds=60.0, bulk_timeout=90.0)
-
-
-def _default(kind: type, **values: float) -> None:
-    defaults = kind.__init__.__kwdefaults__  # type: ignore[misc]
-    assert values.keys() <= defaults.keys()
-    defaults.update(values)
+    limits = {"timeout": 40.0, "retry_seconds": 60.0, "bulk_timeout": 90.0}
+    for made, values in ((Store.__init__, {"timeout": 40.0}), (Options.__init__, limits)):
+        assert values.keys() <= made.__kwdefaults__.keys()
+        made.__kwdefaults__.update(values)
+    for name, value in limits.items():
+        setattr(MongoEngineRestHandler, name, value)
 
 
 @pytest.fixture(autouse=True, scope="module")

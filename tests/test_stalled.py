@@ -101,7 +101,7 @@ def test_others(number):
     ("limits", "said"),
     [
         (["--timeout=1"], "test_failed did not end within 2 s"),
-        (["--timeout=600", "--session-timeout=1"], "The run of all tests did not end within 3 s"),
+        (["--timeout=600", "--session-timeout=12"], "The run of all tests did not end within 14 s"),
     ],
     ids=["test", "run"],
 )
