@@ -163,8 +163,15 @@ async def served(*, usual: bool = False, **options: Any) -> AsyncIterator[Server
         Wait.opened.set()
 
 
+RESET = b"<reset>"
+
+
 async def talk(server: Server, pieces: Sequence[bytes], *, pause: float = 0.0) -> bytes:
-    """Send, say that nothing more will come, and return what comes back, without what always differs."""
+    """Send, and return what comes back until the server closes, without what always differs.
+
+    A server that is done closes while more is still on its way, and its system then resets the connection:
+    the end of what it said may be lost, whatever it was.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     with contextlib.suppress(ConnectionError):
         for piece in pieces:
@@ -172,9 +179,12 @@ async def talk(server: Server, pieces: Sequence[bytes], *, pause: float = 0.0) -
             await writer.drain()
             await asyncio.sleep(pause)
     got = b""
-    with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(30):
-            got = await reader.read(-1)
+    async with asyncio.timeout(30):
+        try:
+            while data := await reader.read(65536):
+                got += data
+        except ConnectionError:
+            got += RESET
     writer.close()
     return re.sub(rb"(Date|X-Request-Id): [^\r]*", rb"\1: -", got)
 
@@ -250,7 +260,11 @@ async def both(**options: Any) -> AsyncIterator[tuple[Server, Server]]:
 async def same(servers: Sequence[Server], pieces: Sequence[bytes]) -> bytes:
     """Check that both ways answer the same, byte for byte."""
     wanted, got = await asyncio.gather(*(talk(server, pieces) for server in servers))
-    assert got == wanted
+    if RESET in wanted + got:
+        ends = sorted((wanted.removesuffix(RESET), got.removesuffix(RESET)), key=len)
+        assert ends[1].startswith(ends[0])
+    else:
+        assert got == wanted
     gc.collect()  # an exception may hold a request
     await until(lambda: all(server.in_flight == 0 for server in servers))
     return got
@@ -262,7 +276,8 @@ async def test_both_ways_answer_the_same() -> None:
         for first in MESSAGES:
             answer = await same(servers, [message("/first") + first + message("/next") + LAST])
             assert b"GET /first" in answer
-            assert await same(servers, [message("/first"), first, message("/next"), LAST]) == answer
+            again = await same(servers, [message("/first"), first, message("/next"), LAST])
+            assert answer.startswith(again.removesuffix(RESET))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

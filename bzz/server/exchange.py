@@ -109,7 +109,11 @@ class Exchange(httputil.HTTPMessageDelegate):
         """The request is complete."""
         self._stop_clock()
         assert self.inner is not None
-        self.inner.finish()
+        try:
+            self.inner.finish()
+        except Exception:
+            self.done(aborted=True)  # Tornado before 6.6 tells nobody
+            raise
 
     def on_connection_close(self) -> None:
         """The client is gone before its request was complete, or it was refused."""
