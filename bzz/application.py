@@ -19,9 +19,7 @@ from bzz.http.lean import common_headers
 from bzz.http.paging import link_header
 from bzz.http.request import JSON, arguments
 from bzz.model import ListQuery, Stored
-from bzz.mongoengine_handler import MongoEngineRestHandler
-from bzz.quick import WRITING, QuickWrites
-from bzz.resource import Options
+from bzz.quick import WRITING, QuickWrites, plainly_served
 from bzz.resource.glance import Glance
 from bzz.resource.page import Page
 from bzz.storage.gather import Found
@@ -35,14 +33,6 @@ _running: set[asyncio.Task[None]] = set()
 _MAX_PLANS = 1000
 
 _OK = httputil.ResponseStartLine("", 200, "OK")
-# What a subclass may say without doing anything of its own.
-_SAID = frozenset(Options.__dataclass_fields__) | {
-    "__annotations__",
-    "__doc__",
-    "__module__",
-    "__qualname__",
-    "put_mode",
-}
 
 
 def unlogged(_handler: tornado.web.RequestHandler) -> None:
@@ -148,13 +138,10 @@ class _Way:
 
 def _way(handler: type, given: dict[str, Any]) -> _Way | None:
     """Return the short way that a rule has, if its handler does nothing of its own."""
-    if not issubclass(handler, MongoEngineRestHandler) or given.keys() != {"resource", "path", "gate"}:
+    resource = plainly_served(handler, given)
+    if resource is None or not resource.glance.is_possible:
         return None
-    above = handler.__mro__[: handler.__mro__.index(MongoEngineRestHandler)]
-    if given["gate"] is not None or not all(_SAID.issuperset(vars(each)) for each in above):
-        return None
-    glance: Glance = given["resource"].glance
-    return _Way(glance, given["path"]) if glance.is_possible else None
+    return _Way(resource.glance, given["path"])
 
 
 class _Look(httputil.HTTPMessageDelegate):

@@ -26,7 +26,7 @@ from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 from bzz.resource.operation import DataKind
 
-__all__ = ["WRITING", "QuickWrites"]
+__all__ = ["WRITING", "QuickWrites", "plainly_served"]
 
 # The event loop holds tasks weakly.
 _running: set[asyncio.Task[None]] = set()
@@ -117,14 +117,22 @@ class QuickWrites:
         )
 
 
-def _plain_resource(handler: type, given: dict[str, Any]) -> Resource | None:
-    """Return the resource of a rule, if its handler does nothing of its own and nobody else is shown it."""
+def plainly_served(handler: type, given: dict[str, Any]) -> Resource | None:
+    """Return the resource of a rule, if its handler does nothing of its own."""
     if not issubclass(handler, MongoEngineRestHandler) or given.keys() != {"resource", "path", "gate"}:
         return None
     above = handler.__mro__[: handler.__mro__.index(MongoEngineRestHandler)]
     if given["gate"] is not None or not all(_SAID.issuperset(vars(each)) for each in above):
         return None
     resource: Resource = given["resource"]
+    return resource
+
+
+def _plain_resource(handler: type, given: dict[str, Any]) -> Resource | None:
+    """Return the resource of a rule, if its handler does nothing of its own and nobody else is shown it."""
+    resource = plainly_served(handler, given)
+    if resource is None:
+        return None
     idempotency = resource.idempotency
     if resource.is_guarded or not resource.rows.is_everything or (idempotency and idempotency.required):
         return None
