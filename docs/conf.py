@@ -35,6 +35,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"bzz\.http\.(gate|lean)\..*"),
     ("py:.*", r"bzz\.resource\.(access|nested|page|preview|rows)\b.*"),
     ("py:.*", r"bzz\.batch\.trial"),
+    ("py:.*", r"bzz\.delivery\.audience\..*"),
 ]
 
 # The examples inside docstrings run with the tests; here run those of the pages.

@@ -51,6 +51,18 @@ PUBLIC = {
     "bzz.testing": "Capture Event capture",
 }
 
+#: What is public in modules of which the rest is not.
+ALONE = {
+    "bzz.Api",
+    "bzz.serve",
+    "bzz.application.Application",
+    "bzz.dispatcher.Signal",
+    "bzz.embedded.process.EmbeddedServer",
+    "bzz.model.Aggregation",
+    "bzz.model.json_schema.json_schema",
+    "bzz.worker.configure",
+}
+
 # Nobody imports these two: they are run.
 SCRIPTS = {"bzz.__main__", "bzz.embedded.guardian"}
 MODULES = sorted({"bzz", *(each.name for each in pkgutil.walk_packages(bzz.__path__, "bzz."))} - SCRIPTS)
@@ -76,6 +88,14 @@ def test_every_public_class_and_function_is_described(module: str) -> None:
     assert [
         each for each in named if inspect.isroutine(each) or inspect.isclass(each) if not each.__doc__
     ] == []
+
+
+def test_what_is_public_alone_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference.rst").read_text()
+    assert set(re.findall(r"auto(?:class|function):: (\S+)", reference)) == ALONE
+    for name in ALONE:
+        module, _, found = name.rpartition(".")
+        assert getattr(importlib.import_module(module), found).__doc__
 
 
 def test_every_public_module_is_in_the_reference() -> None:

@@ -35,7 +35,10 @@ _DYNAMIC_NAME = {"pattern": r"^[^_$.\u0000-\u001f\u007f][^.\u0000-\u001f\u007f]*
 
 
 def json_schema(model: Any, form: Form = "output") -> Json:
-    """Return one self-contained JSON Schema of a document class."""
+    """Return one self-contained JSON Schema (2020-12) of a document class, seen from one side.
+
+    ``output`` is what answers hold, ``create``, ``update`` and ``replace`` are bodies.
+    """
     catalog = Catalog("#/$defs/")
     reference = catalog.document(Schema.of(model), form)
     return {"$schema": DIALECT, **reference, "$defs": catalog.definitions}
