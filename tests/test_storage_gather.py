@@ -53,8 +53,7 @@ class Watched:
     async def begun(self, asking: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Ask, and return when the command is on its way."""
         task = asyncio.create_task(asking)
-        while not self.commands.sent:
-            await asyncio.sleep(0.001)
+        await self.commands.until("find")
         return task
 
 
@@ -146,8 +145,7 @@ async def test_who_asks_alone_sends_a_find(watched: Watched) -> None:
 async def test_who_asks_in_another_shape_is_not_kept_waiting(watched: Watched, other: dict[str, Any]) -> None:
     await watched.fail(2, blockConnection=True, blockTimeMS=2000)
     slow = [await watched.begun(watched.ask()), await watched.begun(watched.ask())]
-    while len(watched.commands.sent) < 2:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find", 2)
     await watched.ask(**other)
     assert not any(each.done() for each in slow)
     await asyncio.gather(*slow)
@@ -170,8 +168,7 @@ async def test_deep_pages_travel_alone(watched: Watched) -> None:
 async def test_nobody_joins_what_was_sent_already(watched: Watched) -> None:
     await watched.fail(2, blockConnection=True, blockTimeMS=50)
     early = [asyncio.create_task(watched.ask()) for _ in range(2)]
-    while len(watched.commands.sent) < 2:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find", 2)
     waiting = asyncio.gather(*(watched.ask(from_to(0, n)) for n in range(9)))
     await watched.store.insert({"_id": 10})
     late = await asyncio.gather(*(watched.ask() for _ in range(9)))
@@ -251,10 +248,9 @@ async def test_who_is_interrupted_asks_again_at_once(watched: Watched, command: 
 
 
 async def test_who_is_cancelled_leaves_the_others_alone(watched: Watched) -> None:
-    await watched.fail(2, blockConnection=True, blockTimeMS=60)
+    await watched.fail(2, blockConnection=True, blockTimeMS=1000)
     asked = [asyncio.create_task(watched.ask(from_to(0, n % 5))) for n in range(20)]
-    while len(watched.commands.sent) < 2:
-        await asyncio.sleep(0.001)
+    await watched.commands.until("find", 2)
     for each in asked[::2]:
         each.cancel()
     results = await asyncio.gather(*asked, return_exceptions=True)
