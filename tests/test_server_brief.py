@@ -61,6 +61,7 @@ class Kinds(tornado.web.RequestHandler):
     """Answers that are not whole, or not usual."""
 
     async def get(self, kind: str) -> None:
+        connection: Any = self.request.connection
         if kind == "parts":
             for _ in range(3):
                 self.write("part ")
@@ -80,7 +81,6 @@ class Kinds(tornado.web.RequestHandler):
         elif kind == "flood":
             self.write("x" * 10_000_000)
         elif kind == "early":
-            connection: Any = self.request.connection
             connection.write_headers(
                 httputil.ResponseStartLine("", 103, "Early Hints"), httputil.HTTPHeaders()
             )
@@ -93,12 +93,25 @@ class Kinds(tornado.web.RequestHandler):
             self._headers["X-Split"] = "a\r\nSet-Cookie: b"
         elif kind == "bytes":
             self._headers["X-Bytes"] = b"c"  # type: ignore[assignment]
+        elif kind == "whole":
+            line, body = httputil.ResponseStartLine("", 200, "OK"), b"ok"
+            connection.write_headers(line, httputil.HTTPHeaders({"Content-Length": "2"}), body)
+            connection.write(b"")
+            with pytest.raises(httputil.HTTPOutputError):
+                connection.write(b"more")
+            connection.finish()
+            self._finished = True
+        elif kind == "asked":
+            self.write(f"{connection.no_keep_alive} {connection.exchange.request_id} ")
+            self.write(f"{hasattr(connection, '__nothing__')} {hasattr(connection, 'nothing')}")
         elif kind == "gone":
-            self.request.connection.close()  # type: ignore[union-attr]
+            connection.close()
 
 
 class Fails(tornado.web.RequestHandler):
     def initialize(self) -> None:
+        if "gone" in str(self.request.uri):
+            self.request.connection.close()  # type: ignore[union-attr]
         raise httputil.HTTPInputError("no") if "input" in str(self.request.uri) else LookupError("no")
 
 
@@ -197,6 +210,7 @@ def message(target: str, method: str = "GET", body: bytes = b"", *fields: str, h
 
 LAST = message("/last", "GET", b"", "Connection: close")
 KINDS = [
+    "whole",
     "parts",
     "nothing",
     "same",
@@ -231,6 +245,9 @@ MESSAGES = [
     message("/streamed", "POST", b"x" * 100),
     message("/fails/input"),
     message("/fails/lookup"),
+    message("/fails/gone/lookup"),
+    message("/fails/gone/input"),
+    message("/kinds/asked", "GET", b"", "X-Request-Id: mine"),
     message("/set/a") + message("/set/b"),
     b"GET /a HTTP/1.0\r\n\r\n",
     b"GET /a HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
@@ -449,6 +466,66 @@ async def test_the_address_that_a_proxy_tells_is_that_of_its_request_only() -> N
         answer = await same(servers, [message("/a", "GET", b"", "X-Real-Ip: 10.1.2.3") + message("/b"), LAST])
     assert answer.count(b"10.1.2.3") == 2  # the header, and the address
     assert answer.count(b"127.0.0.1") == 2
+
+
+async def test_a_query_that_tornado_refuses_is_refused() -> None:
+    async with both(limits=Limits(max_header_size=9_000)) as servers:
+        answer = await same(servers, [message("/?" + "&".join(["a=1"] * 2_000))])
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("usual", [True, False])
+async def test_an_idle_client_that_breaks_its_connection_is_nobodys_error(usual: bool, caplog: Any) -> None:
+    async with served(usual=usual) as server:
+        connection = socket.create_connection(("127.0.0.1", server.port))
+        connection.sendall(message("/a"))
+        await until(lambda: server.connections == 1 and server.in_flight == 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+        await until(lambda: server.connections == 0)
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+class Counting(tornado.web.Application):
+    """Sees its requests begin."""
+
+    begun = 0
+
+    def start_request(self, server_conn: object, request_conn: Any) -> Any:
+        self.begun += 1
+        return super().start_request(server_conn, request_conn)
+
+
+async def test_an_application_that_begins_requests_itself_is_asked_for_each() -> None:
+    application = Counting(RULES, log_function=lambda handler: None)
+    async with Server(application, port=0, address="127.0.0.1", access_log=None) as server:
+        await talk(server, [message("/a"), message("/b"), LAST])
+    assert application.begun == 3
+
+
+class Careless(httputil.HTTPMessageDelegate):
+    """Fails, and fails again when it is told so."""
+
+    stream_request_body = False
+
+    def finish(self) -> None:
+        raise LookupError("no")
+
+    def on_connection_close(self) -> None:
+        raise LookupError("again")
+
+
+class Odd(tornado.web.Application):
+    def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> Any:
+        return Careless()
+
+
+async def test_what_fails_twice_ends_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with Server(Odd([]), port=0, address="127.0.0.1", access_log=None) as server:
+        assert await talk(server, [message("/a")]) == b""
+        await until(lambda: server.connections == 0)
+        assert server.in_flight == 0
+    assert [str(each.exc_info[1]) for each in caplog.records if each.exc_info] == ["no", "again"]
 
 
 async def test_ids_are_new_for_each_request_and_those_of_clients_are_kept() -> None:
