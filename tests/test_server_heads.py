@@ -67,6 +67,8 @@ HOSTILE = [
     b"X: a\rb",
     b"X: a\nb",
     b"X: a\n\nGET /smuggled HTTP/1.1",
+    b"X: a\n\nY: b",
+    b"X: a\n\r\nContent-Length: 3",
     b"Content-Type: application/x-ndjson",
 ]
 FINE = [b"Host:[::1]:80", b"Content-Length: 05", b"Content-Length: 5 ", b"content-length: 3"]
@@ -130,14 +132,15 @@ def by_tornado(data: bytes) -> tuple[httputil.HTTPServerRequest, int, bytes] | N
 
 @st.composite
 def requests(draw: Any) -> bytes:
-    end = draw(st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r", b"\r\r\n", b"\n\r\n"]))
     line = draw(st.sampled_from(LINES[:4] * 5 + LINES) | st.binary(max_size=30))
     field = st.sampled_from(GOOD * 8 + HOSTILE + LONG) | st.binary(max_size=12).map(b"X: ".__add__)
     fields = draw(st.lists(field, max_size=6))
     if draw(st.sampled_from([True] * 5 + [False])):
         fields.insert(0, GOOD[0])
-    last = draw(st.sampled_from([b"\r\n\r\n"] * 8 + [b"\n\n", b"\r\n", b""]))
-    return b"".join([end.join([line, *fields]), last, draw(st.sampled_from([b"", b"hello", b"hello, more"]))])
+    end = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\n\r\n", b"\n\n"])
+    head = b"".join(each + draw(end) for each in [line, *fields])
+    last = draw(st.sampled_from([b"\r\n"] * 8 + [b"\n", b""]))
+    return b"".join([head, last, draw(st.sampled_from([b"", b"hello", b"hello, more"]))])
 
 
 def check(reader: Heads, data: bytes) -> bool:
@@ -166,6 +169,8 @@ def check(reader: Heads, data: bytes) -> bool:
 
 
 @settings(max_examples=EXAMPLES)
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\n\r\nY: b\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\n\nY: b\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\n\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n")
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ncontent-length: 3\r\n\r\nhello")
 @given(requests())
