@@ -290,6 +290,7 @@ def assert_the_same(body: dict[str, Any]) -> bool:
     if made is not None:
         assert not refused
         assert encoded(made) == encoded(document.to_mongo())
+        assert bson.decode(encoded(made), codec_options=OPTIONS) == made  # it is shown as it will be read
         return True
     # The usual way says what is wrong, at the same places; what it accepts, it stores as mongoengine does.
     here = refused_here(schema, body)
