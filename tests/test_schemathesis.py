@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -80,7 +81,7 @@ def test_the_atlas_is_as_it_is_described(mongo_url: str, tmp_path: Path) -> None
 async def client(database: str) -> AsyncIterator[Client]:
     api = bzz.Api(title="Atlas")
     api.add(Country)
-    api.add(City)
+    api.add(City, bulk={"PATCH", "DELETE"}, ndjson=True)
     async with serving(api) as client:
         await client.post("/country", json=AA)
         yield client
@@ -170,6 +171,25 @@ async def test_tags_in_headers_are_described_as_they_are_read(client: Client) ->
     parameters = (await described(client))["paths"]["/country/{key}"]["get"]["parameters"]
     pattern = next(each for each in parameters if each.get("name") == "If-Match")["schema"]["pattern"]
     assert pattern.startswith("^(") and pattern.endswith(")$")
+
+
+@pytest.mark.parametrize(
+    ("prefer", "is_right"),
+    [
+        ("max-affected=5", True),
+        ('handling=lenient, max-affected="5", return=minimal', True),
+        ('max-affected=5"   ,', False),
+        ("max-affected=-5", False),
+    ],
+)
+async def test_how_many_may_be_affected_is_described_as_it_is_read(
+    client: Client, prefer: str, is_right: bool
+) -> None:
+    parameters = (await described(client))["paths"]["/city"]["delete"]["parameters"]
+    pattern = next(each for each in parameters if each.get("name") == "Prefer")["schema"]["pattern"]
+    assert bool(re.search(pattern, prefer)) is is_right
+    answer = await client.request("DELETE", "/city?name=none", headers={"Prefer": prefer})
+    assert answer.status == (200 if is_right else 400), answer
 
 
 async def test_a_patch_without_operations_is_one_below_a_document_too(client: Client) -> None:

@@ -116,7 +116,7 @@ def bulk_prefer() -> Json:
         "`handling=lenient` what can be done is done, otherwise all of it or nothing. `return=minimal` and "
         "`dry-run` as well."
     )
-    pattern = r'^([^"]*,)? *max-affected="?[0-9]{1,18}"? *([,;].*)?$'
+    pattern = r'^([^"]*,)? *max-affected=([0-9]{1,18}|"[0-9]{1,18}") *([,;][^"]*)?$'
     shown = {"type": "string", "pattern": pattern, "examples": ["max-affected=100"]}
     return {"name": "Prefer", "in": "header", "required": True, "description": words, "schema": shown}
 

@@ -25,7 +25,8 @@ RIO_DE_JANEIRO = 3451190
 
 api = bzz.Api(title="Atlas")
 api.add(Country, per_page=50)
-api.add(City)
+# There are many: all of them can be read and sent in one go, and changed by a filter.
+api.add(City, bulk={"PATCH", "DELETE"}, ndjson=True)
 
 
 def main() -> None:
