@@ -12,8 +12,9 @@ import bzz
 # What an application needs that serves models and nothing else.
 USUAL = "import bzz; bzz.Api; bzz.MongoEngineRestHandler; bzz.serve; bzz.Veto; bzz.errors; bzz.signals"
 SPARED = {
-    "bzz.batch", "bzz.cli", "bzz.embedded", "bzz.openapi", "bzz.testing", "bzz.worker",
-    "celery", "click", "jsonpatch", "jsonpointer", "kombu", "motor", "redis", "rich",
+    "bzz.batch", "bzz.cli", "bzz.delivery.transport", "bzz.embedded", "bzz.http.rate_limit_redis",
+    "bzz.openapi", "bzz.server.processes", "bzz.testing", "bzz.worker",
+    "celery", "click", "ctypes", "jsonpatch", "jsonpointer", "kombu", "motor", "redis", "rich",
 }  # fmt: skip
 
 
