@@ -11,7 +11,7 @@ __all__ = ["link_header"]
 
 
 def link_header(path: str, asked: Mapping[str, Sequence[str]], page: Page) -> str:
-    """Return the value of ``Link``, ``""`` for none: ``path`` with the parameters that were asked, but others.
+    """Return the value of ``Link``, ``""`` for none: ``path`` with what was asked, but for other pages.
 
     >>> from bzz.model import ListQuery
     >>> query = ListQuery(filter={}, sort=[], page=2, per_page=5, skip=5, limit=5)
