@@ -334,8 +334,10 @@ async def test_a_conflict_without_end_is_reported_and_nothing_is_done(api: bzz.A
     with pytest.raises((ConflictError, StorageTimeoutError)) as caught:
         await batch.run()
     assert tries > 1
-    assert failed == [(1, caught.value)]
-    assert states(batch) == ["rolled_back", "failed", "not_run"]
+    # If the time of all of it is over first, what was still to come fails for that.
+    assert [number for number, _error in failed] in ([1], [1, 2])
+    assert states(batch)[:2] == ["rolled_back", "failed"]
+    assert type(caught.value) in {type(error) for _number, error in failed} | {ConflictError}
     assert balances() == {"a": 1 + 10 * tries}
     assert [each.split()[0] for each in events.heard if "post_" in each or "success" in each] == []
     assert events.heard.count("failure a") == events.heard.count("failure b") == 1

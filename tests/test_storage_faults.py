@@ -151,6 +151,31 @@ async def test_a_server_that_is_killed(store: Store, server: EmbeddedMongo) -> N
     await until_served(store)
 
 
+@pytest.mark.parametrize("ask", ["ping", "count", "change"])
+async def test_hundreds_who_ask_while_it_is_away_find_it_again(server: EmbeddedMongo, ask: str) -> None:
+    """Those whose time is over at once must not be cut off where the driver waits: it would wait for ever."""
+    mongoengine.connect("away", host=server.url, uuidRepresentation="standard")
+    try:
+        patient = Store(Entry, timeout=30)
+        await patient.prepare()
+        store = Store(Entry, timeout=1.0)
+        server.requested_port = server.port
+        await asyncio.to_thread(server.stop)
+        asked = {
+            "ping": store.ping,
+            "count": lambda: store.count({}),
+            "change": lambda: store.run_in_transaction(lambda session: store.count({}, session=session), 1.0),
+        }[ask]
+        results = await asyncio.gather(*(asked() for _ in range(500)), return_exceptions=True)
+        assert {type(each) for each in results} <= {StorageTimeoutError, StorageUnavailableError}
+        await asyncio.to_thread(server.start)
+        assert await patient.count({"code": 1}) == 0
+    finally:
+        await asyncio.to_thread(server.start)
+        await close_clients()
+        mongoengine.disconnect_all()
+
+
 async def test_a_client_of_a_dead_server_is_closed_within_seconds(tmp_path: Path) -> None:
     class Brief(mongoengine.Document):
         meta = {"db_alias": "brief"}

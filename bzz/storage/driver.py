@@ -115,6 +115,10 @@ class Driver:
         """Whether any server answered the last time the driver looked; asks nobody."""
         return bool(self.client.topology_description.known_servers)
 
+    def sees_none(self) -> bool:
+        """Whether the driver waits for a server, which it should be left to end by itself."""
+        return not (self.sees_a_server or self.is_motor)
+
     async def close(self) -> None:
         """Close the client, within seconds also when no server answers. All that still uses it fails."""
         self.closed = True

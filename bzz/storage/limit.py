@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +11,7 @@ from typing import Any, Self
 __all__ = ["TimeLimit"]
 
 _AGAIN_SECONDS = 1.0
+_SPARED_SECONDS = 3.0
 
 
 class TimeLimit:
@@ -21,12 +23,17 @@ class TimeLimit:
     second until the block has ended. Not sooner: a cancellation that comes while ``wait_for`` still carries
     out another leaves the lock of PyMongo's topology taken for good. For the same reason only the innermost
     of several limits in a task is at work; it takes over the time of those around it, if that is shorter.
+
+    If ``spared`` says so when the time is over, the block has three seconds more to end by itself: a driver
+    that waits for a server has a limit of its own, and is late with it when hundreds wait. Cut off all at
+    once they would leave that lock taken.
     """
 
-    __slots__ = ("_cancellations", "_ends", "_handle", "_outer", "_seconds", "_task", "_token")
+    __slots__ = ("_cancellations", "_ends", "_handle", "_outer", "_seconds", "_spared", "_task", "_token")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spared: Callable[[], bool] | None = None) -> None:
         self._seconds = seconds
+        self._spared = spared
         self._cancellations = 0
 
     @property
@@ -67,9 +74,13 @@ class TimeLimit:
             raise TimeoutError from error
 
     def _cut(self) -> None:
+        loop = asyncio.get_running_loop()
+        spared, self._spared = self._spared, None
+        if spared is not None and spared():
+            self._handle = loop.call_later(_SPARED_SECONDS, self._cut)
+            return
         self._cancellations += 1
         self._task.cancel()
-        loop = asyncio.get_running_loop()
         self._handle = loop.call_later(_AGAIN_SECONDS, self._cut)
 
 

@@ -327,7 +327,7 @@ class Store:
         current = self._current()
         collection = current.collection
         try:
-            async with TimeLimit(self.timeout):
+            async with TimeLimit(self.timeout, current.driver.sees_none):
                 # The driver's own limit costs it 30 µs. A read carries max_time_ms itself and can be cut off,
                 # unless it runs in Motor's threads; but waiting for a server is better ended by the driver.
                 own = not reads or current.driver.is_motor or not current.driver.sees_a_server

@@ -76,7 +76,7 @@ async def transaction(driver: Driver, deadline_seconds: float) -> AsyncIterator[
     known is repeated, which MongoDB makes safe.
     """
     ends = time.monotonic() + deadline_seconds
-    limit = TimeLimit(deadline_seconds)
+    limit = TimeLimit(deadline_seconds, driver.sees_none)
     try:
         async with limit:
             await _require_transactions(driver, deadline_seconds)
