@@ -16,7 +16,7 @@ from bzz.delivery import wire
 from tests.program import ROOT, Program, running
 
 #: Seconds for a worker to do anything, many times what it needs.
-PATIENCE = 90.0
+PATIENCE = 90.0 * min(int(os.environ.get("BZZ_TORTURE", "1")), 4)
 
 
 class Notes:

@@ -49,7 +49,8 @@ SERVER = textwrap.dedent(
         print(json.dumps(updated_fields), flush=True)
 
     async def main():
-        app = tornado.web.Application(MongoEngineRestHandler.routes_for(Counter))
+        rules = MongoEngineRestHandler.routes_for(Counter, timeout=120, retry_seconds=120)
+        app = tornado.web.Application(rules)
         server = app.listen(0, address="127.0.0.1")
         port = next(iter(server._sockets.values())).getsockname()[1]
         print(port, flush=True)
