@@ -36,7 +36,8 @@ Run = Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 # Seconds after which those who wait do not wait any longer for a command that is under way.
 SLOW_LIST = 0.1
-# How many lists one command asks for at most.
+# How many lists one command asks for at most. One command at a time carries more than two would, and most of
+# its cost is the same whatever is in it.
 TOGETHER = 32
 # Milliseconds that the server may take for many lists, which are quick, or should not have been together.
 PATIENCE_MS = 500
@@ -126,6 +127,7 @@ class ListGatherer:
                 self._seconds,
                 slow=SLOW_LIST,
                 max_count=TOGETHER,
+                under_way=1,
                 on_idle=partial(self._forget, shape),
             )
         if lanes.free:
