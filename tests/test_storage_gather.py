@@ -6,6 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import bson
@@ -57,17 +58,35 @@ class Watched:
         return task
 
 
-@pytest.fixture(params=["pymongo", "motor-asyncio"])
-async def watched(request: pytest.FixtureRequest, database: str, mongo_url: str) -> AsyncIterator[Watched]:
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lists travel together however busy the machine is."""
+    monkeypatch.setattr("bzz.storage.gather.PATIENCE_MS", 60_000)
+
+
+@asynccontextmanager
+async def watching(kind: str, mongo_url: str) -> AsyncIterator[Watched]:
     commands, name = Commands(), f"bzz-{uuid.uuid4().hex}"
-    options = {"event_listeners": [commands], "appname": name}
-    async with explicit_client(request.param, mongo_url, **options) as client:
+    async with explicit_client(kind, mongo_url, event_listeners=[commands], appname=name) as client:
         store = Store(Stall, client=client)
         await asyncio.to_thread(Stall._get_collection().insert_many, [{"_id": n} for n in range(10)])
         await store.prepare()
         await store.ping()
         commands.take()
         yield Watched(store, client, commands, name)
+
+
+@pytest.fixture(params=["pymongo", "motor-asyncio"])
+async def watched(request: pytest.FixtureRequest, database: str, mongo_url: str) -> AsyncIterator[Watched]:
+    async with watching(request.param, mongo_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def together(database: str, mongo_url: str) -> AsyncIterator[Watched]:
+    """With the driver under which different lists travel together."""
+    async with watching("pymongo", mongo_url) as found:
+        yield found
 
 
 def keys(found: Found) -> list[Any]:
@@ -88,23 +107,29 @@ async def test_who_asks_the_same_gets_the_same(watched: Watched) -> None:
     assert watched.store._current().lists._lanes == {}
 
 
-async def test_who_asks_for_other_values_gets_other_documents(watched: Watched) -> None:
+async def test_who_asks_for_other_values_gets_other_documents(together: Watched) -> None:
     asked = [(first, last) for first in range(10) for last in range(10)]
-    found = await asyncio.gather(*(watched.ask(from_to(*each)) for each in asked))
+    found = await asyncio.gather(*(together.ask(from_to(*each)) for each in asked))
     assert [keys(each) for each in found] == [list(range(first, last + 1)) for first, last in asked]
-    sent = watched.sent()
+    sent = together.sent()
     assert sent.count("find") <= 2
     assert sent.count("aggregate") <= (len(asked) - 1) // TOGETHER + 2
 
 
-async def test_pages_are_read_together(watched: Watched) -> None:
+async def test_who_asks_for_other_values_with_any_driver_gets_other_documents(watched: Watched) -> None:
+    asked = [(first, last) for first in range(5) for last in range(10)]
+    found = await asyncio.gather(*(watched.ask(from_to(*each)) for each in asked))
+    assert [keys(each) for each in found] == [list(range(first, last + 1)) for first, last in asked]
+
+
+async def test_pages_are_read_together(together: Watched) -> None:
     pages = [(skip, limit, order) for skip in range(4) for limit in (1, 3, 50) for order in (1, -1)]
     found = await asyncio.gather(
-        *(watched.ask(skip=skip, limit=limit, sort=[("_id", order)]) for skip, limit, order in pages)
+        *(together.ask(skip=skip, limit=limit, sort=[("_id", order)]) for skip, limit, order in pages)
     )
     for (skip, limit, order), each in zip(pages, found, strict=True):
         assert keys(each) == list(range(10))[::order][skip : skip + limit]
-    assert "aggregate" in watched.sent()
+    assert "aggregate" in together.sent()
 
 
 async def test_parts_of_documents_are_shared(watched: Watched) -> None:
@@ -175,47 +200,64 @@ async def test_nobody_joins_what_was_sent_already(watched: Watched) -> None:
     await early
 
 
-async def test_what_cannot_travel_together_travels_alone(watched: Watched) -> None:
-    await watched.fail(1, ("aggregate",), errorCode=10334)  # one of the answers is too large
+async def test_what_cannot_travel_together_travels_alone(together: Watched) -> None:
+    await together.fail(1, ("aggregate",), errorCode=10334)  # one of the answers is too large
     for _ in range(2):
-        found = await asyncio.gather(*(watched.ask(from_to(0, n)) for n in range(9)))
+        found = await asyncio.gather(*(together.ask(from_to(0, n)) for n in range(9)))
         assert [keys(each) for each in found] == [list(range(n + 1)) for n in range(9)]
-        sent = watched.sent()
+        sent = together.sent()
         assert sent.count("find") == 9
         assert sent.count("aggregate") == (1 if _ == 0 else 0)
 
 
+SLOW = {"$expr": {"$function": {"body": "function() { sleep(5); return true }", "args": [], "lang": "js"}}}
+
+
+@pytest.mark.parametrize(("patience", "commands"), [(60_000, (1, 1)), (5, (1, 9))])
+async def test_what_takes_the_server_long_travels_alone(
+    together: Watched, monkeypatch: pytest.MonkeyPatch, patience: int, commands: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("bzz.storage.gather.PATIENCE_MS", patience)
+    monkeypatch.setattr("bzz.storage.gather.PATIENCE_MS_EACH", 0)
+    monkeypatch.setattr("bzz.storage.gather.SLOW_LIST", 60)
+    monkeypatch.setattr("bzz.storage.gather._ONLY_FIND", ())
+    found = await asyncio.gather(*(together.ask({**SLOW, **from_to(0, n)}) for n in range(9)))
+    assert [keys(each) for each in found] == [list(range(n + 1)) for n in range(9)]
+    sent = together.sent()
+    assert (sent.count("aggregate"), sent.count("find")) == commands
+
+
 async def test_what_travelled_alone_travels_together_again(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    together: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bzz.storage.gather.ALONE_SECONDS", 0.0)
-    await watched.fail(1, ("aggregate",), errorCode=50)  # MaxTimeMSExpired
+    await together.fail(1, ("aggregate",), errorCode=50)  # MaxTimeMSExpired
     for _ in range(2):
-        found = await asyncio.gather(*(watched.ask(from_to(0, n)) for n in range(9)))
+        found = await asyncio.gather(*(together.ask(from_to(0, n)) for n in range(9)))
         assert [keys(each) for each in found] == [list(range(n + 1)) for n in range(9)]
-        assert watched.sent().count("aggregate") == 1
+        assert together.sent().count("aggregate") == 1
 
 
 async def test_not_every_shape_is_remembered_for_ever(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    together: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bzz.storage.gather.MAX_ALONE", 2)
-    await watched.fail(3, ("aggregate",), errorCode=50)
+    await together.fail(3, ("aggregate",), errorCode=50)
     for name in "abc":
-        await asyncio.gather(*(watched.ask({name: n}) for n in range(5)))
-    assert len(watched.store._current().lists._alone) == 1
+        await asyncio.gather(*(together.ask({name: n}) for n in range(5)))
+    assert len(together.store._current().lists._alone) == 1
 
 
 async def test_a_server_that_is_gone_is_gone_for_all(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    together: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gatherer = watched.store._current().lists
+    gatherer = together.store._current().lists
 
     async def gone(*_: Any) -> Any:
         raise StorageUnavailableError("MongoDB cannot be reached.")
 
     monkeypatch.setattr(gatherer, "_find_together", gone)
-    results = await asyncio.gather(*(watched.ask(from_to(0, n)) for n in range(9)), return_exceptions=True)
+    results = await asyncio.gather(*(together.ask(from_to(0, n)) for n in range(9)), return_exceptions=True)
     assert [type(each) for each in results] == [Found] + [StorageUnavailableError] * 8
     assert not gatherer._alone
 

@@ -39,8 +39,10 @@ SLOW_LIST = 0.1
 # How many lists one command asks for at most. One command at a time carries more than two would, and most of
 # its cost is the same whatever is in it.
 TOGETHER = 32
-# Milliseconds that the server may take for many lists, which are quick, or should not have been together.
-PATIENCE_MS = 500
+# Milliseconds that the server may take for lists together, and for each of them besides. It reads one after
+# another: what takes longer is sooner back as so many commands.
+PATIENCE_MS = 30
+PATIENCE_MS_EACH = 2
 # Seconds for which a shape that should not have been together travels alone, and how many such are known.
 ALONE_SECONDS = 30.0
 MAX_ALONE = 1000
@@ -140,9 +142,12 @@ class ListGatherer:
 
     def _shape(self, question: Question, key: bytes) -> Hashable:
         """Return what the questions have in common that may travel with this one: itself, if none may."""
-        # With a projection before it, $group has been seen to push whole documents (MongoDB 6.0.5).
-        if question.projection or question.skip > MAX_SKIP or any(each in key for each in _ONLY_FIND):
+        if question.skip > MAX_SKIP or any(each in key for each in _ONLY_FIND):
             return key
+        if self._driver.is_motor:
+            return key  # its commands have the time limit of the call, and no other
+        if question.projection is not None:
+            return key  # after a projection, $group has been seen to push whole documents (MongoDB 6.0.5)
         shape = tuple(question.sort), _shape_of(question.filter)
         if self._alone:
             ends = self._alone.get(shape)
@@ -204,12 +209,14 @@ class ListGatherer:
 
     async def _find_together(self, questions: Sequence[Question]) -> list[Found]:
         first, *others = [_stages(number, each) for number, each in enumerate(questions)]
+        patience = PATIENCE_MS + PATIENCE_MS_EACH * len(questions)
         name = self._collection.name
         pipeline = [*first, *({"$unionWith": {"coll": name, "pipeline": each}} for each in others)]
 
         async def call(_collection: Any) -> list[Any]:
-            limit = min(PATIENCE_MS, self._max_time_ms)
-            documents: list[Any] = await self._driver.aggregate(self._collection, pipeline, maxTimeMS=limit)
+            documents: list[Any] = await self._driver.aggregate(
+                self._collection, pipeline, maxTimeMS=min(patience, self._max_time_ms)
+            )
             return documents
 
         found = [Found() for _ in questions]
