@@ -28,6 +28,7 @@ from bzz.embedded import binary as binary_module
 from bzz.embedded import process as process_module
 from bzz.embedded.process import EmbeddedServer
 from bzz.errors import EmbeddedServerError
+from tests.program import free_port
 
 KINDS: list[type[EmbeddedServer]] = [EmbeddedMongo, EmbeddedRedis]
 
@@ -188,18 +189,15 @@ def test_data_folder_in_use_is_said(kind: type[EmbeddedServer], tmp_path: Path) 
 
 def test_data_folder_of_a_foreign_mongod_is_said(tmp_path: Path) -> None:
     server = EmbeddedMongo(data=tmp_path)
-    with EmbeddedMongo() as other:
-        command = server.command(server.find(), tmp_path, other.port + 1)
-        foreign = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            until(
-                lambda: (tmp_path / "mongod.lock").exists() and bool((tmp_path / "mongod.lock").read_text())
-            )
-            with pytest.raises(EmbeddedServerError, match="data folder is in use by another server"):
-                server.start()
-        finally:
-            foreign.terminate()
-            foreign.wait()
+    command = server.command(server.find(), tmp_path, free_port())
+    foreign = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: (tmp_path / "mongod.lock").exists() and bool((tmp_path / "mongod.lock").read_text()))
+        with pytest.raises(EmbeddedServerError, match="data folder is in use by another server"):
+            server.start()
+    finally:
+        foreign.terminate()
+        foreign.wait()
 
 
 def test_kept_data_keeps_the_name_of_its_set(tmp_path: Path) -> None:
