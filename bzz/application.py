@@ -29,8 +29,9 @@ __all__ = ["Application", "unlogged"]
 # The event loop holds tasks weakly.
 _running: set[asyncio.Task[None]] = set()
 
-# How many texts of queries are understood at once, for each rule.
+# How many texts of queries are remembered for each rule, and how long they may be.
 _MAX_PLANS = 1000
+_MAX_TEXT = 256
 
 _OK = httputil.ResponseStartLine("", 200, "OK")
 
@@ -123,9 +124,11 @@ class _Way:
             pass
         asked = arguments(request)
         query = self.glance.plan(asked)
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        plan = self._plans[request.query] = None if query is None else _Plan(query, asked, {})
+        plan = None if query is None else _Plan(query, asked, {})
+        if len(request.query) <= _MAX_TEXT:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[request.query] = plan
         return plan
 
     def link(self, plan: _Plan, page: Page) -> str:

@@ -20,7 +20,7 @@ import bzz
 from bzz.application import Application, _way, unlogged
 from bzz.http.lean import LeanHandler
 from bzz.resource import Options, Resource
-from bzz.resource.glance import INDIFFERENT
+from bzz.resource.glance import INDIFFERENT, Glance
 from bzz.signals import post_get_instance, post_get_list, pre_get_instance, pre_get_list
 from tests.serving import Client, serving
 
@@ -320,6 +320,19 @@ async def test_many_queries_are_not_remembered_for_ever(
         for number in range(7):
             answer = await watched.same(f"/person?name={number}", short=True)
             assert len(answer.json) == (number < 5)
+
+
+@pytest.mark.parametrize(("size", "understood"), [(100, 1), (300, 2)])
+async def test_only_short_queries_are_remembered(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, size: int, understood: int
+) -> None:
+    planned: list[Any] = []
+    plan = Glance.plan
+    monkeypatch.setattr(Glance, "plan", lambda self, asked: planned.append(1) or plan(self, asked))
+    await people(5)
+    for _ in range(2):
+        assert len((await watched.same(f"/person?name__in=1,{'x' * size}", short=True)).json) == 1
+    assert len(planned) == understood
 
 
 async def test_ndjson_is_asked_of_the_handler(database: str, operations: list[Any]) -> None:
