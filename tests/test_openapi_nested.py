@@ -342,3 +342,13 @@ def test_every_operation_has_a_name_and_an_example() -> None:
         assert [*Draft202012Validator(whole).iter_errors(media["example"])] == []
         changed = media["example"].get("updated_fields", {})
         assert [*changed] == [name.split(".")[1]] if "path" in media["example"] else len(changed) <= 1
+
+
+def test_what_there_is_one_of_is_not_one_of_many() -> None:
+    api = bzz.Api()
+    api.add(Team)
+    api.add(User)
+    paths = described(api)["paths"]
+    assert paths["/user/{key}/address"]["get"]["summary"] == "The address of one user"
+    many = next(name for name in paths if name.startswith("/team/{key}/") and name.endswith("_key}"))
+    assert paths[many]["get"]["summary"].startswith("One of the ")

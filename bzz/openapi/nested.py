@@ -161,8 +161,9 @@ class NestedPath(Answering):
         if self.associates(method):
             words = {"DELETE": "Take it out of the", "POST": "Set the"}
             return f"{words.get(method, 'Set another')} {what}"
-        words = {"GET": "One of the", "HEAD": "The headers of one of the", "POST": "Create the"}
-        words |= {"PUT": "Change one of the", "PATCH": "Patch one of the", "DELETE": "Delete one of the"}
+        the = "the" if self.nested.is_only else "one of the"
+        words = {"GET": the.capitalize(), "HEAD": f"The headers of {the}", "POST": "Create the"}
+        words |= {"PUT": f"Change {the}", "PATCH": f"Patch {the}", "DELETE": f"Delete {the}"}
         return f"{words[method]} {what}" if method in words else "Which methods there are"
 
     # What is sent -------------------------------------------------------------------------------------------
