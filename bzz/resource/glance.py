@@ -7,17 +7,17 @@ other, and whoever is to be asked, told or obeyed is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from bzz import model as typed
-from bzz.delivery.hooks import Hooks, is_heard
+from bzz.delivery.audience import Audience
 from bzz.errors import KeyFormatError, MissingDocumentError
 from bzz.model import ListQuery, QueryRules, Stored
 from bzz.resource import overridden
 from bzz.resource.documents import Documents
-from bzz.resource.operation import Options
+from bzz.resource.operation import Action, Options
 from bzz.resource.page import Page, question, render_found
 from bzz.resource.rows import both
 from bzz.storage.gather import Found
@@ -55,16 +55,23 @@ INDIFFERENT = frozenset(
 class Glance:
     """Read documents of one resource by key, or lists of them, and show them.
 
-    ``is_restricted``: somebody has to be asked before.
+    ``audience(action)`` are those who hear of it; ``is_restricted``: somebody has to be asked before.
     """
 
-    def __init__(self, documents: Documents, rules: QueryRules, hooks: Hooks, *, is_restricted: bool) -> None:
+    def __init__(
+        self,
+        documents: Documents,
+        rules: QueryRules,
+        audience: Callable[[Action], Audience],
+        *,
+        is_restricted: bool,
+    ) -> None:
         self._documents = documents
         self._rules = rules
         self._schema = documents.schema
         self._store = documents.store
         self._view = documents.view
-        self._hooks = hooks
+        self._audience = audience
         #: Whether there is such a way at all, as long as nobody listens.
         self.is_possible = (
             not is_restricted
@@ -88,15 +95,11 @@ class Glance:
             return None
         return self._store.begin_find({**overridden.scope(self._schema), **key})
 
-    def _is_open(self, action: str) -> bool:
-        model, hooks = self._schema.model, self._hooks
-        return (
-            self.is_possible
-            and hooks.is_quiet
-            and not is_heard(f"pre_{action}", model, hooks)
-            and not is_heard(f"post_{action}", model, hooks)
-            and self._store.is_prepared
-        )
+    def _is_open(self, action: Action) -> bool:
+        if not (self.is_possible and self._store.is_prepared):
+            return False
+        audience = self._audience(action)
+        return audience.is_quiet and not (audience.decides or audience.hears)
 
     def plan(self, arguments: Mapping[str, Sequence[str]]) -> ListQuery | None:
         """Return what the parameters of a list ask for, None if that is more than documents as they are.

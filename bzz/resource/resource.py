@@ -85,7 +85,7 @@ class Resource:
         #: Whether somebody is asked who may do what, or there is anything that clients may not see or set.
         self.is_guarded = bool(self._authorize) or not self._documents.fields.is_open
         #: The short way to its documents.
-        self.glance = Glance(self._documents, self.rules, self.hooks, is_restricted=bool(self._authorize))
+        self.glance = Glance(self._documents, self.rules, self.audience, is_restricted=bool(self._authorize))
         self._updates = Updates(self._documents)
         self._audiences: dict[Action, Audience] = {}
         self._steps: dict[Action, Callable[[Operation], Awaitable[Outcome]]] = {
@@ -115,7 +115,7 @@ class Resource:
         Raises what the operation raised, unchanged: any of :mod:`bzz.errors`, or what a receiver raised.
         """
         try:
-            if self.hooks.is_quiet and not self.is_nested:
+            if not self.is_nested and self.audience(operation.action).is_quiet:
                 operation.resource = self
             else:
                 await self.start(operation)
@@ -318,8 +318,9 @@ class Resource:
 
     async def _get_list(self, operation: Operation) -> Outcome:
         await self._ask(operation)
-        whole = self.audience("get_list").hears
-        shown = operation.only_shown and not whole and self.hooks.is_quiet
+        audience = self.audience("get_list")
+        whole = audience.hears
+        shown = operation.only_shown and not whole and audience.is_quiet
         return await self._listing.read(operation, whole=whole, shared=shown)
 
     async def _get_instance(self, operation: Operation) -> Outcome:
