@@ -19,15 +19,12 @@ from bzz.http.lean import common_headers
 from bzz.http.paging import link_header
 from bzz.http.request import JSON, arguments
 from bzz.model import ListQuery, Stored
-from bzz.quick import WRITING, QuickWrites, plainly_served
+from bzz.quick import WRITING, PastHandler, QuickWrites, plainly_served
 from bzz.resource.glance import Glance
 from bzz.resource.page import Page
 from bzz.storage.gather import Found
 
 __all__ = ["Application", "unlogged"]
-
-# The event loop holds tasks weakly.
-_running: set[asyncio.Task[None]] = set()
 
 # How many texts of queries are remembered for each rule, and how long they may be.
 _MAX_PLANS = 1000
@@ -147,21 +144,14 @@ def _way(handler: type, given: dict[str, Any]) -> _Way | None:
     return _Way(resource.glance, given["path"])
 
 
-class _Look(httputil.HTTPMessageDelegate):
+class _Look(PastHandler):
     """One request for what is only read."""
 
-    __slots__ = ("_application", "_start_line", "_usual", "_way")
-
-    stream_request_body = False  # as Tornado's own delegates say it
+    __slots__ = ("_way",)
 
     def __init__(self, application: Application, way: _Way, usual: tuple[Any, ...]) -> None:
-        self._application = application
+        super().__init__(application, usual)
         self._way = way
-        self._usual = usual
-
-    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
-        """Wait: the rest is done when the request is complete."""
-        self._start_line = start_line
 
     def finish(self) -> None:
         """Read what is asked for; whatever is not as simple as that is left to the handler."""
@@ -174,12 +164,7 @@ class _Look(httputil.HTTPMessageDelegate):
         elif isinstance(reading, asyncio.Future):
             reading.add_done_callback(self._answer_with)
         else:
-            task = asyncio.get_running_loop().create_task(self._answer(reading))
-            _running.add(task)
-            task.add_done_callback(_running.discard)
-
-    def on_connection_close(self) -> None:
-        """A read goes on when the client is gone, as it does with a handler."""
+            self._start(self._answer(reading))
 
     def _begin(self) -> Awaitable[Any] | None:
         """Begin to read; None if the way is closed."""
@@ -188,15 +173,6 @@ class _Look(httputil.HTTPMessageDelegate):
     def _show(self, found: Any) -> tuple[bytes, str, str]:
         """Return the body of the answer, and the name and the value of the header that goes with it."""
         raise NotImplementedError
-
-    def _hand_over(self) -> None:
-        delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
-        delegate.headers_received(self._start_line, self._usual[0].headers)
-        delegate.finish()
-
-    def _fail(self, error: BzzError) -> None:
-        request, handler, given, *_ = self._usual
-        handler(self._application, request, **given).fail(error)
 
     async def _answer(self, reading: Awaitable[Any]) -> None:
         try:

@@ -11,7 +11,7 @@ also, is left to the handler before anything was done; an error is answered by o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http.client import responses
 from typing import Any
 
@@ -26,7 +26,7 @@ from bzz.mongoengine_handler import MongoEngineRestHandler
 from bzz.resource import Action, Operation, Options, Outcome, Resource
 from bzz.resource.operation import DataKind
 
-__all__ = ["WRITING", "QuickWrites", "plainly_served"]
+__all__ = ["WRITING", "PastHandler", "QuickWrites", "plainly_served"]
 
 # The event loop holds tasks weakly.
 _running: set[asyncio.Task[None]] = set()
@@ -139,12 +139,48 @@ def _plain_resource(handler: type, given: dict[str, Any]) -> Resource | None:
     return resource
 
 
-class _Write(httputil.HTTPMessageDelegate):
-    """One request that writes one document."""
+class PastHandler(httputil.HTTPMessageDelegate):
+    """One request that is answered without a handler, unless it turns out to take one."""
 
-    __slots__ = ("_action", "_application", "_body", "_kind", "_resource", "_start_line", "_usual")
+    __slots__ = ("_application", "_start_line", "_usual")
 
     stream_request_body = False  # as Tornado's own delegates say it
+
+    def __init__(self, application: tornado.web.Application, usual: Usual) -> None:
+        self._application = application
+        self._usual = usual
+
+    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
+        """Wait: the rest is done when the request is complete."""
+        self._start_line = start_line
+
+    def on_connection_close(self) -> None:
+        """What was begun goes on when the client is gone, as it does with a handler."""
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+    def _handler(self) -> Any:
+        request, handler, given, *_ = self._usual
+        return handler(self._application, request, **given)
+
+    def _fail(self, error: BaseException) -> None:
+        self._handler().fail(error)
+
+    def _hand_over(self, body: bytes = b"") -> None:
+        delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
+        delegate.headers_received(self._start_line, self._usual[0].headers)
+        if body:
+            delegate.data_received(body)
+        delegate.finish()
+
+
+class _Write(PastHandler):
+    """One request that writes one document."""
+
+    __slots__ = ("_action", "_body", "_kind", "_resource")
 
     def __init__(
         self,
@@ -154,16 +190,11 @@ class _Write(httputil.HTTPMessageDelegate):
         kind: DataKind,
         usual: Usual,
     ) -> None:
-        self._application = application
+        super().__init__(application, usual)
         self._resource = resource
         self._action = action
         self._kind = kind
-        self._usual = usual
         self._body: bytes | bytearray = b""
-
-    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
-        """Wait: the rest is done when the request is complete."""
-        self._start_line = start_line
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a part of the body."""
@@ -174,27 +205,22 @@ class _Write(httputil.HTTPMessageDelegate):
                 self._body = bytearray(self._body)
             self._body += chunk
 
-    def on_connection_close(self) -> None:
-        """A write goes on when the client is gone, as it does with a handler."""
-
     def finish(self) -> None:
         """Read the body, and run the operation in a task of its own."""
-        self._usual[0].body = self._body = bytes(self._body)
+        body = self._usual[0].body = bytes(self._body)
         try:
-            operation = self._operation()
+            operation = self._operation(body)
         except Exception:  # whatever it is: the handler meets it too, and can say so
             operation = None
         if operation is None:
-            self._hand_over()
-            return
-        task = asyncio.get_running_loop().create_task(self._run(operation))
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+            self._hand_over(body)
+        else:
+            self._start(self._run(operation))
 
-    def _operation(self) -> Operation | None:
+    def _operation(self, body: bytes) -> Operation | None:
         """Return what is asked for; None if the body is no JSON object."""
         key = self._usual[3][0]
-        data = None if self._action == "delete_instance" else typed.parse_json(bytes(self._body))
+        data = None if self._action == "delete_instance" else typed.parse_json(body)
         if self._action != "delete_instance" and type(data) is not dict:
             return None
         return Operation(
@@ -204,13 +230,6 @@ class _Write(httputil.HTTPMessageDelegate):
             data_kind=self._kind,
             before_telling=self._show_handler,
         )
-
-    def _hand_over(self) -> None:
-        delegate = tornado.web.Application.get_handler_delegate(self._application, *self._usual)
-        delegate.headers_received(self._start_line, self._usual[0].headers)
-        if self._body:
-            delegate.data_received(bytes(self._body))
-        delegate.finish()
 
     async def _run(self, operation: Operation) -> None:
         try:
@@ -229,13 +248,6 @@ class _Write(httputil.HTTPMessageDelegate):
         """Make a handler after all, if somebody who wants one has come while the document was written."""
         if self._resource.audience(self._action).wants_handler:
             operation.handler = self._handler()
-
-    def _handler(self) -> Any:
-        request, handler, given, *_ = self._usual
-        return handler(self._application, request, **given)
-
-    def _fail(self, error: BaseException) -> None:
-        self._handler().fail(error)
 
     async def _answer_document(self, outcome: Outcome) -> None:
         assert outcome.after is not None
